@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The sidebar tab. Draws only; everything it knows comes from session, scene and properties."""
+
+import textwrap
+
+import bpy
+
+from . import material, properties, scene, session
+from .jobs.errors import EngineMissing, UserError
+
+_LETTER = 6.6  # width of an average letter in pixels at interface scale 1
+
+
+def text_lines(layout, context, text: str, icon: str = "NONE") -> None:
+    """Text over as many labels as the region is narrow."""
+    scale = context.preferences.system.ui_scale or 1.0  # 0 without a window
+    width = context.region.width if context.region else 260
+    letters = max(20, int((width / scale - 60) / _LETTER))
+    column = layout.column(align=True)
+    column.scale_y = 0.85
+    for number, line in enumerate(textwrap.wrap(text, letters) or [""]):
+        column.label(text=line, icon=icon if number == 0 else ("BLANK1" if icon != "NONE" else "NONE"))
+
+
+def draw_engine(layout, context, with_settings: bool = True) -> bool:
+    """The engine line: state, and the remedy where there is one. Gives whether an engine could be used."""
+    row = layout.row(align=True)
+    engine = session.now.engine
+    usable = True
+    if engine is not None and engine.alive:
+        if engine.info is None:
+            row.label(text="Engine is starting…", icon="SORTTIME")
+        else:
+            row.label(text=f"Engine ready · {engine.info.device}", icon="CHECKMARK")
+        row.operator("tweed.engine_stop", text="", icon="PAUSE", emboss=False)
+    else:
+        try:
+            session.place()
+            row.label(text="Engine starts when needed", icon="RADIOBUT_OFF")
+            row.operator("tweed.engine_start", text="", icon="PLAY", emboss=False)
+        except EngineMissing as error:
+            usable = False
+            box = layout.box()
+            row = box.row()
+            row.alert = True
+            row.label(text="Engine is not set up", icon="ERROR")
+            text_lines(box, context, f"{error.message} {error.action}")
+    if with_settings:
+        row.operator("preferences.addon_show", text="", icon="PREFERENCES", emboss=False).module = __package__
+    return usable
+
+
+class TWEED_PT_main(bpy.types.Panel):
+    bl_idname = "TWEED_PT_main"
+    bl_label = "Tweed"
+    bl_space_type = "VIEW_3D"
+    bl_region_type = "UI"
+    bl_category = "Tweed"
+
+    def draw(self, context):
+        group, layout = context.scene.tweed, self.layout
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        usable = draw_engine(layout, context)
+        _draw_wishes(layout, group)
+        objects = scene.chosen(context)
+        reason = _draw_plan(layout, context, group, objects)
+        run = session.running()
+        if run is not None:
+            _draw_progress(layout, run)
+        else:
+            row = layout.row()
+            row.scale_y = 1.6
+            row.enabled = usable and not reason
+            row.operator("tweed.generate", icon="SHADERFX")
+        _draw_outcome(layout, context)
+        if material.textured(objects):
+            row = layout.row(align=True)
+            row.operator("tweed.revert", icon="LOOP_BACK")
+            row.operator("tweed.compare", icon="ARROW_LEFTRIGHT")
+
+
+def _draw_wishes(layout, group) -> None:
+    """What the artist wants: text, quality, size, seed."""
+    column = layout.column(align=True)
+    column.use_property_split = False
+    column.prop(group, "prompt", text="", placeholder="Describe the surface", icon="TEXT")
+    column.prop(group, "avoid", text="", placeholder="Avoid (optional)", icon="X")
+    row = layout.row(align=True)
+    row.use_property_split = False
+    row.prop(group, "quality", expand=True)
+    layout.prop(group, "size")
+    row = layout.row(align=True)
+    row.prop(group, "seed")
+    row.prop(group, "seed_lock", text="", icon="LOCKED" if group.seed_lock else "UNLOCKED")
+
+
+def _draw_plan(layout, context, group, objects) -> str:
+    """What will happen, in words; gives the reason why it cannot, or nothing."""
+    column = layout.column(align=True)
+    reason = ""
+    try:
+        scene.check(objects)
+    except UserError as error:
+        reason = error.message
+        text_lines(column, context, f"{error.message} {error.action}", "INFO")
+        if any(not o.data.uv_layers for o in objects):
+            column.operator("tweed.make_uvs", icon="UV")
+        return reason
+    plan = properties.planned(group)
+    count = "1 object" if len(objects) == 1 else f"{len(objects)} objects"
+    column.label(text=f"{count} · {plan['views']} views · {properties.size_label(plan['texture_size'])}", icon="MESH_DATA")
+    for remark in _remarks(objects):
+        text_lines(column, context, remark, "INFO")
+    if not group.prompt.strip():
+        reason = "Write what the surface should look like."
+        text_lines(column, context, reason, "INFO")
+    return reason
+
+
+def _remarks(objects) -> list[str]:
+    """What can be said without evaluating the mesh."""
+    remarks = []
+    for obj in objects:
+        if len(obj.data.uv_layers) > 1:
+            remarks.append(f"Uses the UV map '{obj.data.uv_layers.active.name}'.")
+        if obj.matrix_world.determinant() < 0:
+            remarks.append(f"The scale of '{obj.name}' is negative; faces are turned outwards.")
+        if len(obj.material_slots) > 1:
+            remarks.append(f"'{obj.name}' has {len(obj.material_slots)} materials; each in use gets the texture.")
+    return remarks
+
+
+def _draw_progress(layout, run) -> None:
+    row = layout.row(align=True)
+    row.scale_y = 1.6
+    row.progress(factor=run.fraction, text=run.words)
+    row.operator("tweed.cancel", text="", icon="CANCEL")
+    left = run.remaining
+    if left is not None and run.state == "running":
+        layout.label(text=f"About {session.duration(left)} left", icon="TIME")
+
+
+def _draw_outcome(layout, context) -> None:
+    """What came of the last run: a line when all is well, a box with the remedy when not."""
+    outcome = session.now.outcome
+    if outcome is None:
+        return
+    if outcome.kind in ("done", "cancelled"):
+        text_lines(layout, context, outcome.message, "CHECKMARK" if outcome.kind == "done" else "CANCEL")
+        for remark in outcome.remarks:
+            text_lines(layout, context, remark, "INFO")
+        return
+    box = layout.box()
+    row = box.column()
+    row.alert = True
+    text_lines(row, context, outcome.message, "ERROR")
+    if outcome.action:
+        text_lines(box, context, outcome.action, "BLANK1")
+    row = box.row(align=True)
+    if outcome.kind == "kept":
+        row.operator("tweed.apply_result", icon="IMPORT")
+        row.operator("wm.path_open", text="Open Folder", icon="FILE_FOLDER").filepath = str(outcome.folder)
+    elif outcome.log:
+        row.operator("tweed.open_log", icon="TEXT")
+
+
+CLASSES = (TWEED_PT_main,)

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The extension's preferences: where the engine is, what it computes on, where jobs are kept."""
+
+import bpy
+
+from .jobs.settings import SETTINGS
+from .properties import make
+
+
+class TweedPreferences(bpy.types.AddonPreferences):
+    bl_idname = __package__
+
+    engine_python: bpy.props.StringProperty(
+        name="Engine Python", subtype="FILE_PATH", description="The Python of the engine's virtual environment; empty: found by itself")
+    engine_root: bpy.props.StringProperty(
+        name="Engine Folder", subtype="DIR_PATH", description="The folder that holds the engine; empty: found by itself")
+    jobs_folder: bpy.props.StringProperty(
+        name="Jobs Folder", subtype="DIR_PATH", description="Where jobs and their results are kept; empty: in the extension's own folder")
+    device: make(SETTINGS["device"])
+
+    def draw(self, context):
+        from . import panels  # the panel draws the same engine line
+
+        layout = self.layout
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        panels.draw_engine(layout, context, with_settings=False)
+        column = layout.column()
+        for name in ("engine_root", "engine_python", "device", "jobs_folder"):
+            column.prop(self, name)
+
+
+def get(context=None):
+    """The preferences, or None where the extension runs without them (registered from source)."""
+    addon = (context or bpy.context).preferences.addons.get(__package__)
+    return addon.preferences if addon else None

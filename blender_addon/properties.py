@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Blender properties made from the settings schema: `Scene.tweed` for the panel, the same names on operators."""
+
+import random
+
+import bpy
+
+from .jobs.settings import QUALITIES, SETTINGS
+
+AUTO = "AUTO"
+_SIZES = (512, 1024, 2048, 4096, 8192)
+_NOT_ON_PANEL = ("texture_size", "device")  # a menu of sizes instead; the device is a preference
+
+
+def size_label(pixels: int) -> str:
+    """1024 -> "1K"."""
+    return f"{pixels // 1024}K" if pixels % 1024 == 0 else str(pixels)
+
+
+def make(setting, **more):
+    """The Blender property of one setting."""
+    common = {"name": setting.label, "description": setting.help.rstrip("."), **more}
+    if setting.type is bool:
+        return bpy.props.BoolProperty(default=setting.default, **common)
+    if setting.choices:
+        helps = setting.choice_help or ("",) * len(setting.choices)
+        items = [(name, name.replace("-", " ").title(), text) for name, text in zip(setting.choices, helps)]
+        return bpy.props.EnumProperty(items=items, default=setting.default, **common)
+    if setting.type is str:
+        return bpy.props.StringProperty(default=setting.default, maxlen=int(setting.maximum), **common)
+    least = setting.minimum if setting.special is None else min(setting.minimum, setting.special)
+    if setting.type is int:
+        return bpy.props.IntProperty(default=setting.default, min=int(least), max=int(setting.maximum), **common)
+    return bpy.props.FloatProperty(default=setting.default, min=least, max=setting.maximum, **common)
+
+
+def operator_annotations() -> dict:
+    """Every setting as an operator property. Nothing is remembered from call to call: unset means the panel's value."""
+    return {name: make(setting, options={"SKIP_SAVE"}) for name, setting in SETTINGS.items()}
+
+
+def _scene_annotations() -> dict:
+    sizes = [(AUTO, "By Quality", "The size that goes with Draft, Standard or High")]
+    sizes += [(str(size), size_label(size), f"{size} x {size} pixels") for size in _SIZES]
+    return {name: make(setting) for name, setting in SETTINGS.items() if name not in _NOT_ON_PANEL} | {
+        "size": bpy.props.EnumProperty(name="Texture", description=SETTINGS["texture_size"].help.rstrip("."), items=sizes),
+        "seed_lock": bpy.props.BoolProperty(name="Keep Seed", description="Use this seed again instead of a new one each time"),
+    }
+
+
+TweedSettings = type("TweedSettings", (bpy.types.PropertyGroup,), {
+    "__doc__": "What the panel of one scene is set to.", "__module__": __name__, "__annotations__": _scene_annotations()})
+
+
+def panel_values(group) -> dict:
+    """What the artist has set on the panel; the rest is left to the quality and the schema's defaults."""
+    values = {name: getattr(group, name) for name in SETTINGS if name not in _NOT_ON_PANEL and group.is_property_set(name)}
+    if group.size != AUTO:
+        values["texture_size"] = int(group.size)
+    if not group.seed_lock:
+        values.pop("seed", None)
+    return values
+
+
+def operator_values(properties) -> dict:
+    """What a call of an operator has set explicitly."""
+    return {name: getattr(properties, name) for name in SETTINGS if properties.is_property_set(name)}
+
+
+def new_seed() -> int:
+    return random.SystemRandom().randrange(int(SETTINGS["seed"].maximum) + 1)
+
+
+def planned(group) -> dict:
+    """Views, steps and texture size as they would be used now."""
+    return QUALITIES[group.quality] | {k: v for k, v in panel_values(group).items() if k in QUALITIES[group.quality]}

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From Blender to numpy: which objects, are they fit, their evaluated triangles in world space, the scene's cameras.
+
+Nothing in here changes the scene. Objects are remembered by `session_uid` and name, never by a stored reference:
+undo makes such references invalid.
+"""
+
+import secrets
+from dataclasses import dataclass, field
+
+import bpy
+import numpy as np
+
+from . import uv
+from .jobs.errors import MeshError, UserError
+from .jobs.folder import Camera, MeshArrays
+
+_SESSION = secrets.token_hex(8)  # uids mean something only within one Blender and one loaded file
+_OUTSIDE_ALLOWED = 0.002         # share of triangles that may leave the 0-1 square
+_SHARED_TOLD = 0.005             # share of doubly covered texture that is worth a remark
+_SHARED_BETWEEN = 0.001          # the same between two objects, where it is refused
+_loads = 0
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What a job needs to know of the objects, and what the artist should know of them."""
+
+    mesh: MeshArrays
+    records: list[dict]
+    remarks: list[str]
+
+
+@dataclass(frozen=True)
+class Target:
+    """An object found again, with the slots (indices) that its faces used in the exported mesh."""
+
+    object: bpy.types.Object
+    uv_map: str
+    slots: tuple[int, ...]
+    remarks: list[str] = field(default_factory=list)
+
+
+def note_load() -> None:
+    """Another file was loaded: uids of before say nothing any more."""
+    global _loads
+    _loads += 1
+
+
+def origin(scene_name: str = "") -> dict:
+    """Where a job comes from, for finding its objects again."""
+    return {"blend": bpy.data.filepath, "session": f"{_SESSION}-{_loads}", "scene": scene_name, "blender": bpy.app.version_string}
+
+
+def chosen(context) -> list[bpy.types.Object]:
+    """The meshes a click is about: the selected ones, or those being edited or painted."""
+    if context.mode != "OBJECT" and context.object is not None:
+        objects = list(context.objects_in_mode or [context.object])
+    else:
+        objects = context.selected_objects
+    return [o for o in objects if o.type == "MESH"]
+
+
+def by_names(names: str) -> list[bpy.types.Object]:
+    """Objects from a comma-separated list of names (a name may itself contain commas). Raises UserError."""
+    if names in bpy.data.objects:
+        return [bpy.data.objects[names]]
+    found = []
+    for name in filter(None, (part.strip() for part in names.split(","))):
+        if name not in bpy.data.objects:
+            meshes = ", ".join(o.name for o in bpy.data.objects if o.type == "MESH")
+            raise UserError(f"There is no object named '{name}'.", f"Meshes in this file: {meshes or 'none'}.")
+        found.append(bpy.data.objects[name])
+    return found
+
+
+def check(objects) -> None:
+    """Refuse in a sentence what cannot be textured; cheap enough for every redraw. Raises UserError, MeshError."""
+    if not objects:
+        raise UserError("No mesh is selected.", "Select the mesh to texture.")
+    for obj in objects:
+        if obj.type != "MESH":
+            raise MeshError(f"'{obj.name}' is not a mesh.", "Convert it: Object > Convert > Mesh.")
+        if obj.library:
+            raise MeshError(f"'{obj.name}' is linked from another file and cannot be changed here.",
+                            "Make it local (Object > Relations > Make Local) or make a library override.")
+        if not obj.material_slots and obj.data.library:
+            raise MeshError(f"The mesh of '{obj.name}' is linked from another file and has no material slot.",
+                            "Make the mesh local: Object > Relations > Make Local > Selected Objects and Data.")
+        if not obj.data.polygons and obj.mode != "EDIT" and not obj.modifiers:
+            raise MeshError(f"'{obj.name}' has no faces.", "Add faces to it, or choose another object.")
+        if not obj.data.uv_layers:
+            raise MeshError(f"'{obj.name}' has no UV map.", "Press Make UVs, or unwrap it yourself in the UV editor.")
+
+
+def export(context, objects) -> Exported:
+    """The evaluated meshes of `objects`, joined, in world space. Raises UserError, MeshError; changes nothing."""
+    check(objects)
+    for obj in objects:
+        if obj.mode == "EDIT":
+            obj.update_from_editmode()
+    depsgraph = context.evaluated_depsgraph_get()
+    parts, records, remarks = [], [], []
+    for index, obj in enumerate(objects):
+        part, notes = _export_one(obj, depsgraph, index)
+        parts.append(part)
+        records.append(_record(obj, part))
+        remarks += notes
+    remarks += _check_uvs(objects, parts)
+    return Exported(_join(parts), records, remarks)
+
+
+def _export_one(obj, depsgraph, index: int) -> tuple[MeshArrays, list[str]]:
+    remarks = []
+    uv_map = obj.data.uv_layers.active.name
+    evaluated = obj.evaluated_get(depsgraph)
+    mesh = evaluated.to_mesh(preserve_all_data_layers=True, depsgraph=depsgraph)
+    try:
+        if mesh.polygons and uv_map in mesh.uv_layers:
+            part = _read(mesh, uv_map, obj, index)
+            if len(mesh.materials) > len(obj.material_slots):
+                remarks.append(f"A modifier of '{obj.name}' sets materials of its own; those keep their look.")
+        else:
+            base = evaluated.original.to_mesh()
+            try:
+                if not base.polygons:
+                    raise MeshError(f"'{obj.name}' has no faces.", "Add faces to it, or choose another object.")
+                part = _read(base, uv_map, obj, index)
+            finally:
+                evaluated.original.to_mesh_clear()
+            remarks.append(f"A modifier of '{obj.name}' drops the UV map '{uv_map}'; the mesh without modifiers is used.")
+    finally:
+        evaluated.to_mesh_clear()
+    _check_numbers(obj, part)
+    if obj.matrix_world.determinant() < 0:
+        remarks.append(f"The scale of '{obj.name}' is negative; its faces are turned to point outwards.")
+    used = len({int(m) for m in np.unique(part.materials)})
+    if used > 1:
+        remarks.append(f"'{obj.name}' has {used} materials; each is kept and gets the texture.")
+    return part, remarks
+
+
+def _read(mesh, uv_map: str, obj, index: int) -> MeshArrays:
+    """One mesh as arrays, moved to world space; a mirroring matrix turns the winding round."""
+    mesh.calc_loop_triangles()
+    loops, faces = len(mesh.loops), len(mesh.loop_triangles)
+    local = _get(mesh.vertices, "co", (len(mesh.vertices), 3))
+    corner = _get(mesh.loops, "vertex_index", (loops,), np.int32)
+    uvs = _get(mesh.uv_layers[uv_map].uv, "vector", (loops, 2))
+    triangle_loops = _get(mesh.loop_triangles, "loops", (faces, 3), np.int32)
+    materials = _get(mesh.loop_triangles, "material_index", (faces,), np.int32)
+    corner_normals = _get(mesh.corner_normals, "vector", (loops, 3))
+    matrix = np.array(obj.matrix_world, np.float64)
+    linear = matrix[:3, :3]
+    determinant = np.linalg.det(linear)
+    if not np.isfinite(matrix).all() or abs(determinant) < 1e-24:
+        raise MeshError(f"The scale of '{obj.name}' is zero.", "Give it a size: Object > Clear > Scale.")
+    if determinant < 0:
+        triangle_loops = np.ascontiguousarray(triangle_loops[:, [0, 2, 1]])
+    positions = local @ linear.T.astype(np.float32) + matrix[:3, 3].astype(np.float32)
+    normals = corner_normals @ np.linalg.inv(linear).astype(np.float32)
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-20)
+    return MeshArrays(positions=positions, triangles=corner[triangle_loops], uvs=uvs, triangle_uvs=triangle_loops,
+                      normals=normals[triangle_loops], objects=np.full(faces, index, np.int32), materials=materials)
+
+
+def _get(collection, name: str, shape: tuple[int, ...], dtype=np.float32) -> np.ndarray:
+    values = np.empty(shape, dtype)
+    collection.foreach_get(name, values.reshape(-1))
+    return values
+
+
+def _check_numbers(obj, part: MeshArrays) -> None:
+    bad = np.count_nonzero(~np.isfinite(part.positions).all(axis=1))
+    if bad:
+        raise MeshError(f"'{obj.name}' has {bad} vertices whose position is not a number.",
+                        "Delete those vertices, or undo the edit that made them.")
+    bad = np.count_nonzero(~np.isfinite(part.uvs).all(axis=1))
+    if bad:
+        raise MeshError(f"The UV map of '{obj.name}' has {bad} points that are not numbers.", "Unwrap the mesh again.")
+
+
+def _check_uvs(objects, parts) -> list[str]:
+    """Refuse UVs that one square texture cannot serve; remark on shared and empty ones. Raises MeshError."""
+    remarks, taken = [], np.zeros((uv.GRID, uv.GRID), bool)
+    for index, (obj, part) in enumerate(zip(objects, parts)):
+        outside = uv.outside_share(part.uvs, part.triangle_uvs)
+        if outside > _OUTSIDE_ALLOWED:
+            raise MeshError(f"{max(outside, 0.01):.0%} of the faces of '{obj.name}' lie outside the 0-1 square of its UV map.",
+                            "In the UV editor: select all, UV > Pack Islands.")
+        count = uv.coverage(part.uvs, part.triangle_uvs)
+        if not count.any():
+            raise MeshError(f"The UV map of '{obj.name}' has no area.", "Unwrap the mesh: UV > Smart UV Project.")
+        shared = uv.overlap_share(count)
+        if shared > _SHARED_TOLD:
+            remarks.append(f"UVs of '{obj.name}' overlap: {shared:.0%} of its texture is shared by several parts.")
+        if np.count_nonzero(taken & (count > 0)) > _SHARED_BETWEEN * np.count_nonzero(count):
+            raise MeshError(
+                f"'{obj.name}' uses the same part of the UV square as {_names(objects[:index])}.",
+                "Texture them one by one, or give them one layout: select all, Edit Mode, UV > Pack Islands.")
+        taken |= count > 0
+    return remarks
+
+
+def _names(objects) -> str:
+    return " or ".join(f"'{o.name}'" for o in objects)
+
+
+def _record(obj, part: MeshArrays) -> dict:
+    """What job.json remembers of an object."""
+    name = obj.data.uv_layers.active.name
+    return {"name": obj.name, "uid": obj.session_uid, "uv_map": name, "fingerprint": _fingerprint(obj, name),
+            "slots": [int(i) for i in np.unique(part.materials)], "triangles": len(part.triangles)}
+
+
+def _fingerprint(obj, uv_map: str) -> dict[str, int]:
+    """Of the mesh before modifiers, also while it is being edited."""
+    mesh = obj.original.to_mesh() if obj.mode == "EDIT" else obj.data
+    try:
+        return uv.fingerprint(_get(mesh.uv_layers[uv_map].uv, "vector", (len(mesh.loops), 2)))
+    finally:
+        if obj.mode == "EDIT":
+            obj.original.to_mesh_clear()
+
+
+def _join(parts: list[MeshArrays]) -> MeshArrays:
+    if len(parts) == 1:
+        return parts[0]
+    vertex = np.cumsum([0] + [len(p.positions) for p in parts])
+    loop = np.cumsum([0] + [len(p.uvs) for p in parts])
+    whole = {name: np.concatenate([getattr(p, name) for p in parts]) for name in ("positions", "uvs", "normals", "objects", "materials")}
+    return MeshArrays(triangles=np.concatenate([p.triangles + np.int32(v) for p, v in zip(parts, vertex)]),
+                      triangle_uvs=np.concatenate([p.triangle_uvs + np.int32(u) for p, u in zip(parts, loop)]), **whole)
+
+
+def cameras(context) -> tuple[Camera, ...]:
+    """The cameras of the scene as square views, by name. Raises UserError when there is none."""
+    depsgraph = context.evaluated_depsgraph_get()
+    found = []
+    for obj in sorted((o for o in context.scene.objects if o.type == "CAMERA"), key=lambda o: o.name):
+        view = np.array(obj.matrix_world.normalized().inverted(), np.float64)
+        projection = np.array(obj.calc_matrix_camera(depsgraph, x=1, y=1), np.float64)
+        found.append(Camera(name=obj.name, view=view, projection=projection))
+    if not found:
+        raise UserError("The scene has no camera.", "Add cameras, or set Cameras to Auto.")
+    return tuple(found)
+
+
+def find_targets(records: list[dict], origin_then: dict, *, any_file: bool = False) -> list[Target]:
+    """The job's objects as they are now. Raises UserError with what has changed; `any_file` trusts names alone."""
+    here = origin()
+    same_load = origin_then.get("session") == here["session"]
+    same_file = bool(here["blend"]) and origin_then.get("blend") == here["blend"]
+    if not (same_load or same_file or any_file):
+        name = records[0].get("name", "")
+        raise UserError(f"The texture was made for '{name}' in {origin_then.get('blend') or 'a file that was not saved'}; "
+                        "another file is open now.", "Open that file and press Apply.")
+    return [_find(record, same_load) for record in records]
+
+
+def _find(record: dict, same_load: bool) -> Target:
+    name, remarks = record["name"], []
+    if same_load:
+        obj = next((o for o in bpy.data.objects if o.session_uid == record["uid"]), None)
+    else:
+        obj = bpy.data.objects.get(name)
+    if obj is None or obj.type != "MESH":
+        raise UserError(f"'{name}' is not in the file any more.", "Undo its deletion and press Apply.")
+    if obj.name != name:
+        remarks.append(f"'{name}' is called '{obj.name}' now and got its texture.")
+    check([obj])
+    if obj.mode == "EDIT":
+        obj.update_from_editmode()
+    uv_map = record["uv_map"]
+    if uv_map not in obj.data.uv_layers or _fingerprint(obj, uv_map) != record["fingerprint"]:
+        raise UserError(f"The mesh or the UV map '{uv_map}' of '{obj.name}' has changed since the texture was started.",
+                        "Undo that change and press Apply, or generate again.")
+    slots = tuple(i for i in record["slots"] if i < max(1, len(obj.material_slots)))
+    return Target(obj, uv_map, slots or (0,), remarks)

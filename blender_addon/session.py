@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one running Tweed of this Blender: its engine, the current run, what came of the last one, and the timer.
+
+No thread and no modal operator: `bpy.app.timers` calls `_pump` while a run is on its way (autosave keeps working), and in
+background, where timers never fire, `finish` waits.
+"""
+
+import os
+import shutil
+import time
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import bpy
+
+from . import client, flow, material, preferences, properties, scene
+from .jobs.errors import Cancelled, EngineLost, ProtocolError, TweedError, UserError
+
+TICK = 0.1
+_OLD_STATE = 7 * 86400.0  # engine logs of Blenders that ended are kept for a week
+
+
+@dataclass
+class Outcome:
+    """What became of the last run. `kind`: done, failed, cancelled, or kept (a texture that could not be applied)."""
+
+    kind: str
+    message: str
+    action: str = ""
+    remarks: list[str] = field(default_factory=list)
+    folder: Path | None = None
+    log: bool = False
+    applied: material.Applied | None = None
+
+
+class _Now:
+    engine: client.Engine | None = None
+    run: flow.Run | None = None
+    outcome: Outcome | None = None
+
+
+now = _Now()
+
+
+def running() -> flow.Run | None:
+    return now.run
+
+
+def _user_folder(name: str) -> Path:
+    """A folder of ours that survives updates of the extension."""
+    try:
+        return Path(bpy.utils.extension_path_user(__package__, path=name, create=True))
+    except ValueError:  # not an extension: registered from source
+        return Path(bpy.utils.user_resource("CONFIG", path=f"tweed/{name}", create=True))
+
+
+def jobs_folder() -> Path:
+    chosen = preferences.get()
+    if chosen and chosen.jobs_folder:
+        return Path(bpy.path.abspath(chosen.jobs_folder))
+    return _user_folder("jobs")
+
+
+def textures_folder(blend: str = "") -> Path | None:
+    """Beside the .blend, or None (pack) while it is unsaved."""
+    path = blend or bpy.data.filepath
+    return Path(path).parent / "textures" if path else None
+
+
+def place() -> client.EnginePlace:
+    """Where the engine is. Raises EngineMissing."""
+    chosen = preferences.get()
+    python, root = (chosen.engine_python, chosen.engine_root) if chosen else ("", "")
+    return client.find_engine(bpy.path.abspath(python) if python else "", bpy.path.abspath(root) if root else "")
+
+
+def engine() -> client.Engine:
+    """The engine of this Blender, not necessarily started. Raises EngineMissing."""
+    found = place()
+    if now.engine is None or (now.engine.place != found and now.run is None):
+        stop_engine()
+        state = _user_folder("engine")
+        _forget_old(state)
+        now.engine = client.Engine(found, state / str(os.getpid()))
+    return now.engine
+
+
+def _forget_old(folder: Path) -> None:
+    for old in folder.iterdir():
+        if old.is_dir() and time.time() - old.stat().st_mtime > _OLD_STATE:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def start_engine() -> None:
+    """Warm it up. Raises EngineMissing."""
+    engine().start()
+    _watch()
+
+
+def stop_engine() -> None:
+    if now.engine is not None:
+        now.engine.stop()
+        now.engine = None
+
+
+def engine_starting() -> bool:
+    return now.engine is not None and now.engine.alive and now.engine.info is None
+
+
+def begin(context, objects, values: dict) -> flow.Run:
+    """Start a run; follow it with `finish` (waits) or `follow` (returns). Raises TweedErrors; then nothing has changed."""
+    if now.run is not None:
+        raise UserError("A texture is being made.", "Wait for it, or cancel it first.")
+    chosen = preferences.get()
+    if chosen and "device" not in values:
+        values = values | {"device": chosen.device}
+    if "seed" not in values:
+        values = values | {"seed": properties.new_seed()}
+    now.outcome = None
+    now.run = flow.start(scene, context, objects, values, engine, jobs_folder())
+    return now.run
+
+
+def follow() -> None:
+    """Let the timer do the rest."""
+    _watch()
+    redraw()
+
+
+def finish(cancelled=lambda: False, report=lambda run: None, textures: Path | None = None) -> Outcome:
+    """Wait for the run and apply its texture. Raises what ended it otherwise."""
+    run = now.run
+    try:
+        flow.wait(run, cancelled, report)
+        return _apply(run.head, run.folder, run, textures or textures_folder())
+    finally:
+        now.run = None
+
+
+def cancel() -> None:
+    if now.run is not None:
+        flow.cancel(now.run)
+        redraw()
+
+
+def apply_folder(folder: Path) -> Outcome:
+    """Apply the result of an earlier job to the objects of those names. Raises TweedErrors."""
+    now.outcome = _apply(flow.head_of(folder), folder, None, textures_folder(), any_file=True)
+    return now.outcome
+
+
+def _apply(head, folder: Path, run, textures, any_file: bool = False) -> Outcome:
+    applied = flow.apply(scene, material, head, folder, textures, any_file=any_file)
+    made_in = bpy.data.scenes.get(head.origin.get("scene", ""))
+    if made_in:
+        made_in.tweed.seed = head.settings["seed"]
+    undo_push("Tweed: Apply Texture")
+    took = f" in {duration(run.seconds)}" if run else ""
+    return Outcome("done", f"Done{took} · seed {head.settings['seed']}", remarks=(run.remarks if run else []) + applied.remarks,
+                   folder=folder, applied=applied)
+
+
+def _watch() -> None:
+    if not bpy.app.background and not bpy.app.timers.is_registered(_pump):
+        bpy.app.timers.register(_pump, first_interval=TICK, persistent=True)
+
+
+def _pump() -> float | None:
+    """One tick; None ends the timer."""
+    run = now.run
+    if run is None:
+        return TICK if _engine_wakes() else None
+    try:
+        changed = flow.poll(run)
+        if run.finished:
+            if _artist_is_busy():
+                return 3 * TICK  # do not change materials under a grab or a brush stroke
+            now.run = None
+            now.outcome = _conclude(run)
+            changed = True
+    except Exception:  # the border: a bug must not leave the panel stuck on "running"
+        traceback.print_exc()
+        now.run = None
+        now.outcome = Outcome("failed", "Something unexpected went wrong; the details are in the system console.", folder=run.folder, log=True)
+        changed = True
+    if changed:
+        redraw()
+    return TICK if now.run else None
+
+
+def _engine_wakes() -> bool:
+    """Whether an engine that was started by hand is still on its way."""
+    if not engine_starting():
+        redraw()
+        return False
+    try:
+        if now.engine.ready() is None:
+            return True
+    except (EngineLost, ProtocolError) as error:
+        now.outcome = _failure(error)
+    redraw()
+    return False
+
+
+def _conclude(run: flow.Run) -> Outcome:
+    if run.error is not None:
+        return _failure(run.error, run)
+    try:
+        return _apply(run.head, run.folder, run, textures_folder())
+    except TweedError as error:
+        return Outcome("kept", error.message, error.action, run.remarks, run.folder)
+
+
+def _failure(error, run=None) -> Outcome:
+    folder, remarks = (run.folder, run.remarks) if run else (None, [])
+    if isinstance(error, Cancelled):
+        return Outcome("cancelled", "Cancelled; nothing was changed", remarks=remarks, folder=folder)
+    return Outcome("failed", error.message, error.action, remarks, folder, log=not isinstance(error, UserError))
+
+
+def _artist_is_busy() -> bool:
+    return any(len(window.modal_operators) for window in bpy.context.window_manager.windows)
+
+
+def undo_push(message: str) -> None:
+    """An undo step for what a timer or a script has changed."""
+    windows = bpy.context.window_manager.windows
+    if bpy.context.window is None and len(windows):
+        with bpy.context.temp_override(window=windows[0]):
+            bpy.ops.ed.undo_push(message=message)
+    elif bpy.ops.ed.undo_push.poll():
+        bpy.ops.ed.undo_push(message=message)
+
+
+def redraw() -> None:
+    """The sidebars only: redrawing whole 3D views is what makes a window slow."""
+    for window in bpy.context.window_manager.windows:
+        for area in window.screen.areas:
+            if area.type in ("VIEW_3D", "PREFERENCES"):
+                for region in area.regions:
+                    if region.type == "UI" or area.type == "PREFERENCES":
+                        region.tag_redraw()
+
+
+def duration(seconds: float) -> str:
+    """100.4 -> "1 min 40 s"."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def shutdown() -> None:
+    """End of the extension or of Blender."""
+    if bpy.app.timers.is_registered(_pump):
+        bpy.app.timers.unregister(_pump)
+    now.run = None
+    stop_engine()

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Texel -> view: where each texel is seen, which pixels it reads there, and how much that view counts.
+
+A texel reads the four pixels around its projection. A pixel that shows the background or another surface is
+dropped and the rest renormalised (+4 to +11 dB, research/rasterizers.md 3c and 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import cos, radians
+
+import numpy as np
+
+from engine.mesh import Mesh
+from engine.raster.jit import kernel, slices, spread
+from engine.raster.texels import TexelMap
+
+from .kernels import pairs_of_view
+from .screen import Screen, by_view
+from .sparse import SparseMap
+
+UNSEEN = np.float32(-1e30)
+LEAST = np.float32(np.log(1e-4))
+TEXELS = 16384  # per piece of work
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Texel-view pairs, grouped by texel. Pixels are numbered `(view * H + row) * W + column`."""
+
+    start: np.ndarray   # i64[M+1] first pair of each texel
+    view: np.ndarray    # i16[P]
+    base: np.ndarray    # i32[P] top left of the four pixels
+    share: np.ndarray   # f32[P,4] bilinear shares of the pixels kept, sum 1; all 0 for a pair without any
+    steep: np.ndarray   # f32[P] log cosine between the surface and the view
+    trust: np.ndarray   # f32[P] log of what does not depend on the sharpness: footprint, feather, side; or UNSEEN
+    height: int
+    width: int
+    views: int
+
+    @property
+    def texels(self) -> int:
+        return len(self.start) - 1
+
+    def seen(self) -> np.ndarray:
+        """bool[M]: texels that some view shows."""
+        good = np.concatenate([[0], np.cumsum(self.trust > UNSEEN)])
+        return good[self.start[1:]] > good[self.start[:-1]]
+
+    def weights(self, power: float) -> tuple[np.ndarray, np.ndarray]:
+        """Normalised weights f32[P] (sum 1 over a seen texel's views) and their total f32[M] before that.
+
+        `W = trust * (cosine / best cosine)^power`, taken in logarithms, so power 128 does not underflow. The total
+        lies in 1..N: how many views share a texel; 0 where none sees it. Weights below 1e-4 of the best are 0.
+        """
+        weight, total = np.zeros(len(self.base), np.float32), np.zeros(self.texels, np.float32)
+        self._in_slices(lambda rows: weigh(rows.start, rows.stop, self.start, self.steep, self.trust, power, weight, total))
+        return weight, total
+
+    def unproject_map(self, power: float) -> tuple[SparseMap, np.ndarray]:
+        """The map pixels -> texels with rows that sum to 1 where seen, and the total weight f32[M]."""
+        weight, total = self.weights(power)
+        offsets = np.zeros(self.texels + 1, np.int32)
+        self._in_slices(lambda rows: count_taps(rows.start, rows.stop, self.start, weight, self.share, offsets))
+        np.cumsum(offsets, out=offsets)
+        columns, values = np.empty(offsets[-1], np.int32), np.empty(offsets[-1], np.float32)
+        self._in_slices(lambda rows: fill_taps(rows.start, rows.stop, self.start, weight, self.share, self.base, self.width,
+                                               offsets, columns, values))
+        return SparseMap(offsets, columns, values, self.views * self.height * self.width), total
+
+    def _in_slices(self, work: Callable[[slice], None]) -> None:
+        pieces = slices(self.texels, TEXELS)
+        spread(len(pieces), lambda numbers: [work(pieces[n]) for n in numbers])
+
+
+def texel_pairs(mesh: Mesh, screen: Screen, texels: TexelMap, seen_by: np.ndarray, ids: np.ndarray, soft: np.ndarray,
+                size: int, steepest: float = 75.0) -> Pairs:
+    """`find_pairs` of the texels (or a slice of them) of a texture of side `size`.
+
+    Weights follow the mesh's smooth normals, so that they do not jump at every facet.
+    """
+    corners = mesh.uvs[mesh.triangle_uvs].astype(np.float64)
+    edge = corners[:, 1:] - corners[:, :1]
+    density = np.abs(edge[:, 0, 0] * edge[:, 1, 1] - edge[:, 0, 1] * edge[:, 1, 0]) * size * size
+    normals = np.einsum("mk,mkd->md", texels.barycentrics, mesh.normals[texels.triangle])
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    normals = np.where(length > 1e-6, normals / np.maximum(length, 1e-6), texels.normal).astype(np.float32)
+    return find_pairs(screen, texels, seen_by, normals, density, ids, soft, steepest)
+
+
+def find_pairs(screen: Screen, texels: TexelMap, visible: np.ndarray, normals: np.ndarray, density: np.ndarray, ids: np.ndarray,
+               feather: np.ndarray, steepest: float = 75.0) -> Pairs:
+    """Pair every texel with the views that show it.
+
+    visible: bool[N,M]. normals: f32[M,3] smooth unit normals for the
+    weights (the geometric ones decide the cut at `steepest` degrees). density: f32[F] texels per unit of barycentric
+    area. ids: i32[N,H,W] triangle per pixel, -1 none. feather: f32[N,H,W] in 0..1, low near edges.
+    """
+    views, height, width = ids.shape
+    if height < 2 or width < 2:
+        raise ValueError(f"views need at least 2x2 pixels, got {height}x{width}")
+    start = np.zeros(len(texels.triangle) + 1, np.int64)
+    np.cumsum(visible.sum(0), out=start[1:])
+    total = int(start[-1])
+    view, base = np.zeros(total, np.int16), np.zeros(total, np.int32)
+    share, steep, trust = np.zeros((total, 4), np.float32), np.zeros(total, np.float32), np.full(total, UNSEEN)
+    slot = start[:-1] + np.cumsum(visible, 0) - visible
+    arrays = (texels.position, texels.normal, normals, texels.triangle)
+
+    def one(i):
+        pairs_of_view(i, *arrays, visible[i], slot[i], screen.vertices[i], screen.matrices[i], screen.toward[i],
+                       screen.triangles, density, ids[i], feather[i], cos(radians(steepest)), view, base, share, steep, trust)
+
+    by_view(one, views)
+    return Pairs(start, view, base, share, steep, trust, height, width, views)
+
+
+@kernel
+def weigh(first, last, start, steep, trust, power, weight, total):
+    for m in range(first, last):
+        best = UNSEEN
+        for k in range(start[m], start[m + 1]):
+            if trust[k] > UNSEEN:
+                best = max(best, np.float32(trust[k] + power * steep[k]))
+        if best <= UNSEEN:
+            continue
+        sum_ = np.float32(0.0)
+        for k in range(start[m], start[m + 1]):
+            relative = np.float32(trust[k] + power * steep[k]) - best
+            if relative > LEAST:
+                weight[k] = np.exp(relative)
+                sum_ += weight[k]
+        for k in range(start[m], start[m + 1]):
+            weight[k] /= sum_
+        total[m] = sum_
+
+
+@kernel
+def count_taps(first, last, start, weight, share, offsets):
+    for m in range(first, last):
+        number = 0
+        for k in range(start[m], start[m + 1]):
+            if weight[k] > 0:
+                for tap in range(4):
+                    number += share[k, tap] > 0
+        offsets[m + 1] = number
+
+
+@kernel
+def fill_taps(first, last, start, weight, share, base, width, offsets, columns, values):
+    for m in range(first, last):
+        place = offsets[m]
+        for k in range(start[m], start[m + 1]):
+            if weight[k] > 0:
+                for tap in range(4):
+                    if share[k, tap] > 0:
+                        columns[place] = base[k] + (tap & 1) + (tap >> 1) * width
+                        values[place] = weight[k] * share[k, tap]
+                        place += 1

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Models kept in memory between jobs, so that the second texture starts at once."""
+
+from __future__ import annotations
+
+import gc
+
+import torch
+
+from engine.models import Model, load_model
+
+
+class Models:
+    """The models loaded so far. One at a time: the next one takes the memory of the last."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[tuple[str, str], Model] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._loaded)
+
+    def get(self, name: str, device: torch.device) -> Model:
+        """The model of that name on `device`, loaded if it is not there yet; ModelError if it cannot be."""
+        key = (name, str(device))
+        if key not in self._loaded:
+            self.unload()
+            self._loaded[key] = load_model(name, device)
+        return self._loaded[key]
+
+    def unload(self) -> None:
+        """Give the models' memory back."""
+        if self._loaded:
+            self._loaded.clear()
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of the training recipe that must hold whatever the sizes."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("diffusers")
+
+from engine.models.patch_codec import LinearPatchCodec
+from training.batches import Batches
+from training.geometry import random_views
+from training.networks import build_networks, build_scheduler
+from training.optimizer import orthogonalize
+from training.painting import half_size, paint
+from training.pool import Pool
+from training.recipes import RECIPES
+from training.ring import Ring
+from training.tokens import build_tokenizer, token_ids
+from training.words import COLOURS, MATERIALS, every_word, is_held_out, random_spec, spec_for
+
+LENGTH = 16
+
+
+@pytest.fixture(scope="module")
+def views():
+    return random_views(2, 64, torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def codec():
+    torch.manual_seed(0)
+    codec = LinearPatchCodec(8, 16, 16)
+    codec.basis.copy_(torch.linalg.qr(torch.randn(192, 16)).Q.T)
+    codec.deviation.copy_(torch.rand(16) + 0.5)
+    torch.nn.init.normal_(codec.conv_out.weight, std=0.05)
+    return codec
+
+
+def test_depth_is_scaled_per_view_and_zero_behind(views):
+    for depth in views.depth:
+        assert depth.max() == pytest.approx(1.0) and depth[depth > 0].min() == pytest.approx(0.1, abs=1e-3)
+    assert (views.normal.norm(dim=-1)[views.depth > 0] - 1).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("kind", ["pile", "creature"])
+def test_same_seed_same_views(kind):
+    first, second = (random_views(1, 32, torch.Generator().manual_seed(5), kind) for _ in range(2))
+    assert torch.equal(first.position, second.position)
+
+
+@pytest.mark.parametrize("name", list(MATERIALS))
+def test_every_material_paints_the_object_and_leaves_the_background_grey(views, name):
+    rng = random.Random(3)
+    specs = [spec_for(name, "red", "yellow", rng=rng), spec_for(name, "blue", "white", layer="mossy", rng=rng)]
+    images = paint(views, specs)
+    assert images.isfinite().all() and images.abs().max() <= 1
+    assert (images * (views.depth == 0)[:, None]).abs().max() == 0
+
+
+def test_the_same_words_and_seed_paint_the_same(views):
+    first, second = (paint(views, [random_spec(random.Random(8)) for _ in range(2)]) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_half_size_views_are_the_same_views(views):
+    assert half_size(views).depth.shape == (2, 32, 32)
+
+
+def test_held_out_pairs_never_come_up_in_training():
+    rng = random.Random(0)
+    assert not any(is_held_out(s.first, s.material) for s in (random_spec(rng) for _ in range(2000)))
+    assert all(is_held_out(s.first, s.material) for s in (random_spec(rng, held_out=True) for _ in range(50)))
+
+
+def test_every_grammar_word_is_one_token_and_others_fall_apart():
+    tokenizer = build_tokenizer(every_word(), LENGTH)
+    assert [w for w in every_word() if len(tokenizer(w).input_ids) != 3] == []
+    unknown = tokenizer("a spaceship of Prüfung 7 🦊").input_ids
+    assert tokenizer.unk_token_id not in unknown[1:-1]
+    assert token_ids(tokenizer, ["red brick", "", "red " * 99]).shape == (3, LENGTH)
+
+
+def test_tokenizer_survives_saving(tmp_path):
+    from transformers import CLIPTokenizer
+
+    tokenizer = build_tokenizer(every_word(), LENGTH)
+    tokenizer.save_pretrained(tmp_path)
+    captions = [random_spec(random.Random(i)).caption for i in range(20)]
+    assert torch.equal(token_ids(CLIPTokenizer.from_pretrained(tmp_path), captions), token_ids(tokenizer, captions))
+
+
+def test_captions_fit_the_token_length():
+    tokenizer, length = build_tokenizer(every_word(), 99), RECIPES["cpu"].text_length
+    assert max(len(tokenizer(random_spec(random.Random(i)).caption).input_ids) for i in range(500)) <= length
+
+
+def test_codec_encodes_what_it_decodes_and_grey_is_zero(codec):
+    z = torch.randn(2, 16, 4, 4)
+    for refine in (True, False):
+        assert (codec.encode(codec.decode(z, refine=refine).sample).latents - z).abs().max() < 1e-4
+    assert codec.encode(torch.zeros(1, 3, 32, 32)).latents.abs().max() == 0
+
+
+def test_codec_averages_images_as_it_averages_latents(codec):
+    a, b = torch.rand(2, 1, 3, 32, 32)
+    mixed = codec.encode(0.3 * a + 0.7 * b).latents
+    assert torch.allclose(mixed, 0.3 * codec.encode(a).latents + 0.7 * codec.encode(b).latents, atol=1e-5)
+
+
+def test_codec_survives_saving(codec, tmp_path):
+    codec.save_pretrained(tmp_path)
+    z = torch.randn(1, 16, 4, 4)
+    assert torch.equal(LinearPatchCodec.from_pretrained(tmp_path).decode(z).sample, codec.decode(z).sample)
+
+
+def test_the_last_noise_level_has_no_signal():
+    scheduler = build_scheduler()
+    assert scheduler.alphas_cumprod[-1] == 0
+    scheduler.set_timesteps(20)
+    assert scheduler.timesteps[0] == 999
+
+
+def test_windows_see_the_crop_of_the_whole_depth(tmp_path):
+    recipe = RECIPES["smoke"]
+    pool = Pool.create(tmp_path / "pool", 4, recipe.view_size)
+    pool.depth[:] = np.random.default_rng(0).random(pool.depth.shape)
+    ring = Ring.create(tmp_path / "full", 4, recipe.channels, recipe.latent, recipe.text_length)
+    marks = pool.depth[:, 3::8, 3::8][:, None].repeat(recipe.channels, 1)      # latents that remember their place
+    ring.append(marks, np.zeros((4, recipe.text_length)), np.arange(4), np.zeros(4))
+    half = Ring.create(tmp_path / "half", 4, recipe.channels, recipe.latent // 2, recipe.text_length)
+    batch = Batches(recipe, pool, ring, half, seed=1).windows(8)
+    assert batch.depth.shape == (8, 3, 32, 32) and batch.weight.mean() == pytest.approx(1, abs=1e-5)
+    assert torch.equal(batch.depth[:, 0, 3::8, 3::8], batch.latents[:, 0])
+
+
+def test_ring_overwrites_the_oldest(tmp_path):
+    ring = Ring.create(tmp_path, 3, 1, 2, 4)
+    for i in range(4):
+        ring.append(np.full((1, 1, 2, 2), i), np.zeros((1, 4)), [i], [0])
+    assert len(ring) == 3 and sorted(ring.arrays["view"]) == [1, 2, 3]
+    assert Ring(tmp_path).written == 4
+
+
+def test_depth_reaches_the_prediction():
+    networks = build_networks(RECIPES["smoke"], 0)
+    noisy, tokens = torch.randn(1, 8, 4, 4), token_ids(networks.tokenizer, ["red brick"])
+    t = torch.tensor([500])
+    near, far = (networks.velocity(noisy, t, tokens, torch.full((1, 3, 32, 32), d)) for d in (1.0, 0.1))
+    assert not torch.allclose(near, far)
+
+
+def test_orthogonalized_updates_have_even_singular_values():
+    for shape in ((3, 16, 64), (2, 64, 16)):
+        values = torch.linalg.svdvals(orthogonalize(torch.randn(shape)))
+        assert values.min() > 0.4 and values.max() < 1.4
+
+
+def test_colours_are_words_of_the_tokenizer():
+    assert set(COLOURS) <= set(every_word())

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The recipe that makes the bundled model `swatch`, from nothing but code."""

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Resumable state as safetensors plus one JSON file; never pickle."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def save(folder, networks, ema, optimizer, facts):
+    """Replace the checkpoint in `folder` as a whole."""
+    folder = Path(folder)
+    fresh = folder.with_name(folder.name + ".new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    for name, nets in (("weights", networks), ("ema", ema)):
+        save_file(_tensors(nets), fresh / f"{name}.safetensors")
+    moments = {}
+    for i, parameter in enumerate(networks.parameters()):
+        state = optimizer.state.get(parameter, {})
+        moments |= {f"{i}.{key}": state[key].contiguous() for key in MOMENTS if key in state}
+    save_file(moments, fresh / "moments.safetensors")
+    (fresh / "facts.json").write_text(json.dumps(facts, indent=1))
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(fresh, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load(folder, networks, ema, optimizer):
+    """Restore what `save` wrote and return its facts, or None when there is no checkpoint."""
+    folder = Path(folder)
+    if not (folder / "facts.json").exists():
+        return None
+    for name, nets in (("weights", networks), ("ema", ema)):
+        load_weights(nets, folder / f"{name}.safetensors")
+    facts = json.loads((folder / "facts.json").read_text())
+    moments = load_file(folder / "moments.safetensors")
+    for i, parameter in enumerate(networks.parameters()):
+        if f"{i}.exp_avg" in moments:
+            optimizer.state[parameter] = {key: moments[f"{i}.{key}"] for key in MOMENTS}
+            optimizer.state[parameter]["step"] = _step(facts["iteration"])
+    return facts
+
+
+def load_weights(networks, path):
+    tensors = load_file(path)
+    for name, module in networks.modules.items():
+        module.load_state_dict({k.removeprefix(name + "."): v for k, v in tensors.items() if k.startswith(name + ".")})
+
+
+def _tensors(networks):
+    return {f"{name}.{key}": value.contiguous() for name, module in networks.modules.items()
+            for key, value in module.state_dict().items()}
+
+
+def _step(iteration):
+    import torch
+
+    return torch.tensor(float(iteration))

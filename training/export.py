@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write the model as ordinary diffusers folders, as a whole or not at all."""
+
+import copy
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+from .words import BEHIND, COLOURS, FREQUENCIES, MATERIALS, SYNONYMS, TONES
+
+CLASSES = {
+    "vae": ["engine.models.patch_codec", "LinearPatchCodec"], "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"], "unet": ["diffusers", "UNet2DConditionModel"],
+    "controlnet": ["diffusers", "ControlNetModel"], "scheduler": ["diffusers", "DDIMScheduler"]}
+DEFAULTS = dict(steps=20, guidance=2.5, guidance_rescale=0.5)
+
+
+def export(networks, codec, recipe, facts, folder):
+    """Write `folder` (half-precision nets, full-precision codec) by way of a temporary neighbour."""
+    folder = Path(folder)
+    fresh = folder.with_name(f"{folder.name}.{os.getpid()}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    codec.save_pretrained(fresh / "vae")        # full precision: the round trip must stay exact
+    for name, module in networks.modules.items():
+        copy.deepcopy(module).half().save_pretrained(fresh / name)
+    networks.tokenizer.save_pretrained(fresh / "tokenizer")
+    networks.scheduler.save_pretrained(fresh / "scheduler")
+    _write(fresh / "model_index.json", {"_class_name": "SwatchPipeline", "_diffusers_version": "0.42.1", **CLASSES})
+    (fresh / "README.md").write_text(model_card(facts))
+    weights = sorted(fresh.rglob("*.safetensors"))
+    _write(fresh / "swatch.json", {
+        "name": "swatch", "version": 0, "view_size": recipe.view_size, "latent_factor": recipe.patch, "latent_channels": recipe.channels,
+        "defaults": DEFAULTS, "words": known_words(), "training": facts,
+        "bytes": sum(p.stat().st_size for p in weights),
+        "sha256": {str(p.relative_to(fresh)): hashlib.sha256(p.read_bytes()).hexdigest() for p in weights}})
+    _replace(fresh, folder)
+
+
+def known_words():
+    """The words a prompt can use, by kind, main spelling first."""
+    def spelled(words):
+        return {w: SYNONYMS.get(w, [w]) for w in words}
+
+    wear = dict.fromkeys(w for m in MATERIALS.values() for w in m.wear)
+    sizes = [s for s in FREQUENCIES if s]
+    return dict(colours=spelled(COLOURS), tones=list(TONES), materials={k: list(m.phrases) for k, m in MATERIALS.items()},
+                wear={w: spelled([w])[w] + ([BEHIND[w]] if w in BEHIND else []) for w in wear}, sizes=spelled(sizes))
+
+
+def model_card(facts):
+    text = (Path(__file__).parent / "model_card.md").read_text()
+    lines = [f"- {key}: {value}" for key, value in facts.items() if key != "loss"]
+    return text.replace("{{facts}}", "\n".join(lines))
+
+
+def _write(path, content):
+    path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _replace(fresh, folder):
+    """Put `fresh` where `folder` is; readers see the old or the new one."""
+    old = folder.with_name(f"{folder.name}.{os.getpid()}.old")
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(fresh, folder)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stages of a run in one working folder: pool → codec → painter + denoiser → export → sheet.
+
+Every stage continues where it stopped. The trainer and its helpers are separate single-threaded processes:
+on a CPU that beats one process with many threads.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from engine.models.patch_codec import LinearPatchCodec
+
+from . import checkpoint, evaluation, export
+from .batches import Batches
+from .denoiser import average_of, train
+from .networks import build_networks
+from .painter import create_rings, run_painter
+from .pool import Pool
+from .sampling import Swatch
+from .tokens import build_tokenizer
+from .words import every_word
+
+# glibc gives large tensors back to the system after every step; these keep them
+ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_TOP_PAD_": "67108864"}
+EXPORT_EVERY, SHEET_EVERY = 300, 900    # seconds
+FIRST_VIEWS = 512                       # painted views before the denoiser starts
+
+
+def log(text):
+    print(time.strftime("%H:%M:%S"), text, flush=True)
+
+
+class Run:
+    """One working folder with its recipe; `command` are the words that start a sibling stage."""
+
+    def __init__(self, recipe, name, folder, seed, device, minutes=None):
+        self.recipe, self.name, self.seed, self.device = recipe, name, seed, device
+        self.folder = Path(folder)
+        self.minutes = minutes or recipe.minutes
+
+    def start(self, stage, *extra, nice=5):
+        """Start another stage in its own process, logging to `stage`.log."""
+        command = ["nice", "-n", str(nice), sys.executable, "-m", "training", stage, "--recipe", self.name, "--out", str(self.folder),
+                   "--seed", str(self.seed), "--device", self.device, "--minutes", str(self.minutes), *extra]
+        with open(self.folder / f"{stage}.log", "a") as output:
+            return subprocess.Popen(command, stdout=output, stderr=output, env=os.environ | ALLOCATOR, cwd=Path(__file__).parent.parent)
+
+    def pool(self, worker=0, workers=1):
+        pool = Pool.create(self.folder / "pool", self.recipe.pool_views, self.recipe.view_size)
+        pool.fill(self.seed, worker, workers, self.device, self.recipe.held_out_views)
+
+    def open_pool(self):
+        return Pool(self.folder / "pool")
+
+    def codec(self):
+        return LinearPatchCodec.from_pretrained(self.folder / "codec").to(self.device)
+
+    def paint(self):
+        """Paint until the process that asked for it is gone."""
+        parent = os.getppid()
+        tokenizer = build_tokenizer(every_word(), self.recipe.text_length)
+        run_painter(self.recipe, self.open_pool(), self.codec(), tokenizer, self.folder / "ring", self.seed,
+                    lambda: os.getppid() == parent, log)
+
+    def denoise(self):
+        """Train, with a painter beside; export and draw sheets from other processes on the way, export at the end."""
+        painter = self.start("paint", nice=10)
+        try:
+            full, half = create_rings(self.recipe, self.folder / "ring")
+            while len(full) < min(FIRST_VIEWS, full.capacity) or not len(half):
+                if painter.poll() is not None:
+                    raise RuntimeError(f"the painter stopped, see {self.folder / 'paint.log'}")
+                time.sleep(0.2)
+            batches = Batches(self.recipe, self.open_pool(), full, half, self.seed + int(time.time()), self.device)
+            networks = build_networks(self.recipe, self.seed)
+            for module in networks.modules.values():
+                module.to(self.device, memory_format=torch.channels_last).train()
+            every = [(EXPORT_EVERY, lambda *_: self.start("export")), (SHEET_EVERY, lambda *_: self.start("sheet"))]
+            train(networks, batches, self.recipe, self.seed, self.folder / "checkpoint", self.minutes, every, log)
+        finally:
+            painter.terminate()
+
+    def trained(self):
+        """The averaged networks of the last checkpoint and its facts."""
+        networks = average_of(build_networks(self.recipe, self.seed))
+        checkpoint.load_weights(networks, self.folder / "checkpoint" / "ema.safetensors")
+        return networks, json.loads((self.folder / "checkpoint" / "facts.json").read_text())
+
+    def export(self):
+        """Write the averaged weights of the last checkpoint to `swatch`."""
+        networks, facts = self.trained()
+        facts = dict(recipe=self.name, parameters={k: sum(p.numel() for p in m.parameters()) for k, m in networks.modules.items()}) | facts
+        export.export(networks, self.codec(), self.recipe, facts, self.folder / "swatch")
+        log(f"exported iteration {facts['iteration']}")
+
+    def sheet(self):
+        """Sample sheets and colour metrics of the exported model into `samples`."""
+        swatch, pool, samples = Swatch.load(self.folder / "swatch", self.device), self.open_pool(), self.folder / "samples"
+        samples.mkdir(exist_ok=True)
+        facts = json.loads((self.folder / "swatch" / "swatch.json").read_text())["training"]
+        name = f"{int(facts['seconds'] // 60):03d}min"
+        evaluation.sheet(swatch, pool, self.recipe, samples / f"{name}.png")
+        result = evaluation.metrics(swatch, pool, self.recipe)
+        with open(samples / "metrics.jsonl", "a") as file:
+            file.write(json.dumps(dict(minutes=round(facts["seconds"] / 60, 1), iteration=facts["iteration"]) | result) + "\n")
+        log(f"{name} {result}")
