@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Sets Tweed up: `python3 install.py [demo | test | doctor]`. Needs nothing but Python 3.11 to 3.14; run it with -h for the options.
+"""Sets Tweed up: `python3 install.py [demo | test | doctor]`. Needs nothing but Python 3.11 to 3.14; -h lists options.
 
-This file is kept to what an old Python can read, so that one says in a sentence what is wrong. The work is in engine/setup/.
+This file is kept to what an old Python can read, so that it says in a sentence what is wrong. The work is done in
+engine/setup/.
 """
+# ruff: noqa: UP031, RUF005
 import os
 import subprocess
 import sys

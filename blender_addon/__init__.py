@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tweed: textures for your mesh from a sentence. Importable without Blender (the engine imports `blender_addon.jobs`)."""
+"""Tweed: textures for your mesh from a sentence. Imports without Blender: the engine uses `jobs`."""
 
 
 def register():

@@ -23,17 +23,27 @@ class Result:
     report: dict = field(default_factory=dict)
 
 
-def texture(objects, prompt: str, *, context=None, cancelled=lambda: False, progress=lambda run: None, textures=None, **settings) -> Result:
+def texture(
+    objects, prompt: str, *, context=None, cancelled=lambda: False, progress=lambda run: None, textures=None, **settings
+) -> Result:
     """Texture `objects` (an object, a name, or a list of either) and wait until it is on their materials.
 
-    `settings` are those of the settings table (`seed=7`, `texture_size=2048`, `quality="draft"` …). `progress` is called
-    with the run (`fraction`, `words`, `remaining`) whenever it moved, `cancelled` is asked about ten times a second.
-    Raises UserError, EngineError and Cancelled of `jobs.errors`; then nothing has changed.
+    `settings` are those of the settings table (`seed=7`, `texture_size=2048`, `quality="draft"` …). `progress` is
+    called with the run (`fraction`, `words`, `remaining`) whenever it moved, `cancelled` is asked about ten times a
+    second. Raises UserError, EngineError and Cancelled of `jobs.errors`; then nothing has changed.
     """
     named = [objects] if isinstance(objects, (str, bpy.types.Object)) else list(objects)
     found = [o for each in named for o in (scene.by_names(each) if isinstance(each, str) else [each])]
     run = session.begin(context or bpy.context, found, {"prompt": prompt, **settings})
     outcome = session.finish(cancelled, progress, textures)
     applied = outcome.applied
-    return Result(Path(applied.path), [applied.image], applied.materials, run.seconds, run.head.settings["seed"], run.folder,
-                  outcome.remarks, run.result["report"])
+    return Result(
+        Path(applied.path),
+        [applied.image],
+        applied.materials,
+        run.seconds,
+        run.head.settings["seed"],
+        run.folder,
+        outcome.remarks,
+        run.result["report"],
+    )

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The engine process as Blender sees it: find it, start it once, talk to it, lose it gracefully.
 
-Commands are JSON lines on the engine's standard input; closing that pipe means stop. Answers are files: `engine.json` in
-the state folder is the handshake, the job folder's `events.jsonl` and `result.json` are everything else. No thread, no
-socket, nothing here waits except `stop`. Imports no bpy.
+Commands are JSON lines on the engine's standard input; closing that pipe means stop. Answers are files: `engine.json`
+in the state folder is the handshake, the job folder's `events.jsonl` and `result.json` are everything else. No
+thread, no socket, nothing here waits except `stop`. Imports no bpy.
 """
 
 import json
@@ -18,9 +18,9 @@ from pathlib import Path
 from .jobs.errors import EngineLost, EngineMissing, ProtocolError
 from .jobs.folder import PROTO, VERSION
 
-START_SECONDS = 180.0      # a cold start imports torch and compiles kernels
-TERMINATE_SECONDS = 5.0    # after a cancel that is not heard: terminate
-KILL_SECONDS = 10.0        # and then kill
+START_SECONDS = 180.0  # a cold start imports torch and compiles kernels
+TERMINATE_SECONDS = 5.0  # after a cancel that is not heard: terminate
+KILL_SECONDS = 10.0  # and then kill
 LOG_LINES = 12
 
 
@@ -59,7 +59,9 @@ def venv_python(root: Path, platform: str = sys.platform) -> Path:
     return root / ".venv" / ("Scripts/python.exe" if platform == "win32" else "bin/python")
 
 
-def find_engine(python: str = "", root: str = "", environ=os.environ, package: Path = Path(__file__).parent) -> EnginePlace:
+def find_engine(
+    python: str = "", root: str = "", environ=os.environ, package: Path = Path(__file__).parent
+) -> EnginePlace:
     """The engine to use: preferences, then environment, then install.py's pointer file, then the checkout around us.
 
     A place that was named but is not there is an error and not passed over, so that nobody runs an engine they did not
@@ -81,8 +83,10 @@ def find_engine(python: str = "", root: str = "", environ=os.environ, package: P
     checkout = package.resolve().parent
     if (checkout / "engine" / "__main__.py").is_file():
         return _place("", str(checkout), "checkout", "Run install.py in that folder.")
-    raise EngineMissing("Tweed's engine is not set up on this computer.",
-                        "Run install.py from Tweed's folder, or set the engine's path in the preferences.")
+    raise EngineMissing(
+        "Tweed's engine is not set up on this computer.",
+        "Run install.py from Tweed's folder, or set the engine's path in the preferences.",
+    )
 
 
 def _place(python: str, root: str, source: str, action: str) -> EnginePlace:
@@ -97,7 +101,11 @@ def _place(python: str, root: str, source: str, action: str) -> EnginePlace:
 
 def scrubbed_environment(environ=os.environ) -> dict[str, str]:
     """Blender's environment without what would make the engine's Python load Blender's modules."""
-    clean = {k: v for k, v in environ.items() if not k.startswith("PYTHON") and k not in ("VIRTUAL_ENV", "__PYVENV_LAUNCHER__")}
+    clean = {
+        k: v
+        for k, v in environ.items()
+        if not k.startswith("PYTHON") and k not in ("VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
+    }
     return clean | {"PYTHONNOUSERSITE": "1", "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
 
 
@@ -126,16 +134,26 @@ class Engine:
         (self.state / "engine.json").unlink(missing_ok=True)
         if self.log.exists():
             os.replace(self.log, self.state / "engine.previous.log")
-        own_group = {"start_new_session": True} if os.name == "posix" else {
-            "creationflags": subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP}
+        own_group = (
+            {"start_new_session": True}
+            if os.name == "posix"
+            else {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP}
+        )
         try:
             with open(self.log, "wb") as log:
                 self._process = subprocess.Popen(
                     [str(self.place.python), "-m", "engine", "serve", "--state", str(self.state)],
-                    cwd=self.place.root, env=scrubbed_environment(), stdin=subprocess.PIPE, stdout=log, stderr=log, **own_group)
+                    cwd=self.place.root,
+                    env=scrubbed_environment(),
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=log,
+                    **own_group,
+                )
         except OSError as fault:
-            raise EngineMissing(f"The engine's Python could not be started: {fault}.",
-                                "Run install.py doctor to see what is wrong.") from None
+            raise EngineMissing(
+                f"The engine's Python could not be started: {fault}.", "Run install.py doctor to see what is wrong."
+            ) from None
         self._started = time.monotonic()
 
     def ready(self) -> EngineInfo | None:
@@ -151,7 +169,10 @@ class Engine:
         if time.monotonic() - self._started > START_SECONDS:
             self.stop(wait=0)
             raise EngineLost(
-                f"The engine was not ready within {START_SECONDS:.0f} seconds.", "Open the engine's log.", self.log_tail())
+                f"The engine was not ready within {START_SECONDS:.0f} seconds.",
+                "Open the engine's log.",
+                self.log_tail(),
+            )
         if not isinstance(said, dict):
             return None
         if said.get("proto") != PROTO or said.get("version") != VERSION:
@@ -159,11 +180,18 @@ class Engine:
             raise ProtocolError(
                 f"The engine is version {said.get('version')} (protocol {said.get('proto')}) "
                 f"but this add-on is version {VERSION} (protocol {PROTO}).",
-                "Run install.py again so that both come from the same release.")
+                "Run install.py again so that both come from the same release.",
+            )
         if said.get("state") == "starting":  # the right version, and still loading
             return None
-        self.info = EngineInfo(int(said.get("pid", 0)), VERSION, PROTO, str(said.get("device", "")),
-                               tuple(map(str, said.get("rasterizers") or ())), tuple(map(str, said.get("models") or ())))
+        self.info = EngineInfo(
+            int(said.get("pid", 0)),
+            VERSION,
+            PROTO,
+            str(said.get("device", "")),
+            tuple(map(str, said.get("rasterizers") or ())),
+            tuple(map(str, said.get("models") or ())),
+        )
         return self.info
 
     def run(self, folder: Path) -> None:

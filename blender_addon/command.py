@@ -9,6 +9,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import bpy
@@ -20,6 +21,12 @@ from .jobs.files import atomic_write_json
 from .jobs.folder import VERSION
 
 BAD_ARGUMENTS, FAILED = 2, 4
+PROGRESS_SECONDS = 5.0
+
+
+def _say(text: str, stream=None) -> None:
+    (stream or sys.stdout).write(text + "\n")
+    (stream or sys.stdout).flush()
 
 
 def main(argv: list[str]) -> int:
@@ -35,8 +42,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="blender --command tweed", description=__doc__.splitlines()[-1])
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     texture = commands.add_parser("texture", help="texture objects of the open .blend file")
-    texture.add_argument("--object", action="append", metavar="NAME", help="which mesh; may be given several times (default: the selected ones)")
-    texture.add_argument("--save", type=Path, metavar="FILE", help="write the .blend with the texture here (its own path: in place)")
+    texture.add_argument(
+        "--object",
+        action="append",
+        metavar="NAME",
+        help="which mesh; may be given several times (default: the selected ones)",
+    )
+    texture.add_argument(
+        "--save", type=Path, metavar="FILE", help="write the .blend with the texture here (its own path: in place)"
+    )
     texture.add_argument("--json", type=Path, metavar="FILE", help="write a report")
     texture.add_argument("--make-uvs", action="store_true", help="unwrap meshes that have no UV map")
     arguments.add_arguments(texture)
@@ -55,19 +69,19 @@ def _texture(options) -> int:
         code, report["status"] = 0, "done"
     except Cancelled as stop:
         code, report["status"], report["error"] = stop.exit_code, "cancelled", stop.to_dict()
-        print("tweed: cancelled; nothing was changed", file=sys.stderr)
+        _say("tweed: cancelled; nothing was changed", sys.stderr)
     except TweedError as error:
         code, report["error"] = error.exit_code, error.to_dict()
-        print(f"tweed: {error.message} {error.action}".rstrip(), file=sys.stderr)
+        _say(f"tweed: {error.message} {error.action}".rstrip(), sys.stderr)
         if error.log:
-            print(error.log, file=sys.stderr)
+            _say(error.log, sys.stderr)
     finally:
         session.stop_engine()
     if options.json:
         try:
             atomic_write_json(options.json.absolute(), report | {"exit_code": code})
         except UserError as error:
-            print(f"tweed: {error.message}", file=sys.stderr)
+            _say(f"tweed: {error.message}", sys.stderr)
             code = code or FAILED
     return code
 
@@ -83,16 +97,31 @@ def _run(options, signals) -> dict:
     if bare and options.make_uvs:
         unwrap.make_uvs(bpy.context, bare)
     save = options.save.absolute() if options.save else None
-    result = api.texture(objects, values.pop("prompt", ""), cancelled=signals.asked, progress=_print_progress,
-                         textures=session.textures_folder(str(save)) if save else None, **values)
+    result = api.texture(
+        objects,
+        values.pop("prompt", ""),
+        cancelled=signals.asked,
+        progress=_Progress(),
+        textures=session.textures_folder(str(save)) if save else None,
+        **values,
+    )
     if save:
         bpy.ops.wm.save_as_mainfile(filepath=str(save))
     for remark in result.remarks:
-        print(f"tweed: {remark}")
-    print(f"tweed: {result.path} in {session.duration(result.seconds)}, seed {result.seed}")
-    return {"objects": [o.name for o in objects], "images": result.images, "path": str(result.path), "materials": result.materials,
-            "seed": result.seed, "seconds": round(result.seconds, 3), "remarks": result.remarks, "job": str(result.folder),
-            "saved": str(save) if save else None, "report": result.report}
+        _say(f"tweed: {remark}")
+    _say(f"tweed: {result.path} in {session.duration(result.seconds)}, seed {result.seed}")
+    return {
+        "objects": [o.name for o in objects],
+        "images": result.images,
+        "path": str(result.path),
+        "materials": result.materials,
+        "seed": result.seed,
+        "seconds": round(result.seconds, 3),
+        "remarks": result.remarks,
+        "job": str(result.folder),
+        "saved": str(save) if save else None,
+        "report": result.report,
+    }
 
 
 class _BadArgument(UserError):
@@ -109,9 +138,22 @@ def _objects(options) -> list:
     return [bpy.data.objects[name] for name in options.object]
 
 
+class _Progress:
+    """A line per phase, and every few seconds."""
+
+    def __init__(self):
+        self._phase, self._next = None, 0.0
+
+    def __call__(self, run) -> None:
+        now = time.monotonic()
+        if run.phase != self._phase or now >= self._next:
+            self._phase, self._next = run.phase, now + PROGRESS_SECONDS
+            _print_progress(run)
+
+
 def _print_progress(run) -> None:
     left = f", about {session.duration(run.remaining)} left" if run.remaining is not None else ""
-    print(f"tweed: {run.fraction:4.0%} {run.words}{left}", flush=True)
+    _say(f"tweed: {run.fraction:4.0%} {run.words}{left}")
 
 
 class _Signals:
@@ -134,19 +176,27 @@ class _Signals:
 
 
 def _doctor(_) -> int:
-    print(f"Tweed {VERSION} in Blender {bpy.app.version_string}, Python {sys.version.split()[0]}")
-    print(f"jobs: {session.jobs_folder()}")
+    _say(f"Tweed {VERSION} in Blender {bpy.app.version_string}, Python {sys.version.split()[0]}")
+    _say(f"jobs: {session.jobs_folder()}")
     try:
         place = session.place()
-        print(f"engine: {place.root} ({place.source}), {place.python}", flush=True)
-        answer = subprocess.run([str(place.python), "-m", "engine", "doctor", "--json"], cwd=place.root, capture_output=True,
-                                text=True, encoding="utf-8", errors="replace", timeout=300, env=client.scrubbed_environment(),
-                                stdin=subprocess.DEVNULL)
+        _say(f"engine: {place.root} ({place.source}), {place.python}")
+        answer = subprocess.run(
+            [str(place.python), "-m", "engine", "doctor", "--json"],
+            cwd=place.root,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=300,
+            env=client.scrubbed_environment(),
+            stdin=subprocess.DEVNULL,
+        )
     except (EngineMissing, OSError, subprocess.TimeoutExpired) as error:
-        print(f"engine: {error} {getattr(error, 'action', '')}".rstrip())
+        _say(f"engine: {error} {getattr(error, 'action', '')}".rstrip())
         return EngineMissing.exit_code
     try:
-        print(json.dumps(json.loads(answer.stdout), indent=1))
+        _say(json.dumps(json.loads(answer.stdout), indent=1))
     except ValueError:
-        print(answer.stdout, answer.stderr, sep="\n")
+        _say(f"{answer.stdout}\n{answer.stderr}")
     return 0 if answer.returncode == 0 else EngineMissing.exit_code

@@ -16,9 +16,24 @@ from .jobs.folder import EVENTS_FILE, Job, inside, new_job_id, read_job, read_re
 from .jobs.settings import resolve
 
 # Share of a job's time spent in each phase, for the bar only.
-PHASES = {"load": 0.06, "rasterize": 0.05, "condition": 0.02, "denoise": 0.74, "bake": 0.06, "fill": 0.04, "write": 0.03}
-WORDS = {"load": "Loading", "rasterize": "Looking at the mesh", "condition": "Measuring depth", "denoise": "Diffusing views",
-         "bake": "Baking", "fill": "Filling gaps", "write": "Writing"}
+PHASES = {
+    "load": 0.06,
+    "rasterize": 0.05,
+    "condition": 0.02,
+    "denoise": 0.74,
+    "bake": 0.06,
+    "fill": 0.04,
+    "write": 0.03,
+}
+WORDS = {
+    "load": "Loading",
+    "rasterize": "Looking at the mesh",
+    "condition": "Measuring depth",
+    "denoise": "Diffusing views",
+    "bake": "Baking",
+    "fill": "Filling gaps",
+    "write": "Writing",
+}
 RESULT_SECONDS = 10.0  # from the engine's "done" to its result file
 
 
@@ -68,7 +83,7 @@ class Run:
         if self.state == "starting" or self.phase not in PHASES:
             return 0.0
         names = list(PHASES)
-        before = sum(PHASES[name] for name in names[:names.index(self.phase)])
+        before = sum(PHASES[name] for name in names[: names.index(self.phase)])
         return min(1.0, before + PHASES[self.phase] * (self.step / self.steps if self.steps else 0.0))
 
     @property
@@ -192,7 +207,9 @@ def check_result(folder: Path, result: dict) -> Path:
         raise EngineError("The engine's result names no texture.", "Open the engine's log.")
     path = inside(folder, name)
     if not path.is_file():
-        raise EngineError(f"The engine's result names {name} but there is no such file in {folder}.", "Open the engine's log.")
+        raise EngineError(
+            f"The engine's result names {name} but there is no such file in {folder}.", "Open the engine's log."
+        )
     return path
 
 

@@ -4,6 +4,7 @@
 import os
 import shutil
 import struct
+import zlib
 from pathlib import Path
 
 import bpy
@@ -11,37 +12,42 @@ import bpy
 from .jobs.errors import EngineError, UserError
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_MAX_CHUNK = 1 << 30  # bytes; more than any texture we ask for
 
 
 def check_png(path: Path, size: int) -> None:
-    """Raise EngineError unless `path` is a complete PNG of `size` x `size` pixels. Reads the chunk heads only."""
+    """Raise EngineError unless `path` is a whole, undamaged PNG of `size` x `size` pixels (checksums, no decoding)."""
     try:
         with open(path, "rb") as file:
-            length = file.seek(0, os.SEEK_END)
-            file.seek(0)
             if file.read(8) != _SIGNATURE:
-                raise EngineError(f"{path} is not a PNG picture.", "Generate again; if it happens again, report it.")
-            kind, first = b"", True
+                raise _broken(f"{path} is not a PNG picture.")
+            kind, body = _chunk(file, path)
+            found = struct.unpack(">II", body[:8])
+            if kind != b"IHDR" or found != (size, size):
+                raise _broken(f"{path} is {found[0]} x {found[1]} pixels; {size} x {size} were asked for.")
             while kind != b"IEND":
-                head = file.read(8)
-                if len(head) < 8:
-                    raise EngineError(f"{path} is cut off.", "Generate again; if it happens again, report it.")
-                count, kind = struct.unpack(">I4s", head)
-                if first:
-                    found = struct.unpack(">II", file.read(8))
-                    if kind != b"IHDR" or found != (size, size):
-                        raise EngineError(f"{path} is {found[0]} x {found[1]} pixels; {size} x {size} were asked for.",
-                                          "Generate again; if it happens again, report it.")
-                    count, first = count - 8, False
-                if file.tell() + count + 4 > length:
-                    raise EngineError(f"{path} is cut off.", "Generate again; if it happens again, report it.")
-                file.seek(count + 4, os.SEEK_CUR)
+                kind, body = _chunk(file, path)
     except (OSError, struct.error) as fault:
-        raise EngineError(f"The texture {path} cannot be read ({fault}).", "Generate again.") from None
+        raise _broken(f"The texture {path} cannot be read ({fault}).") from None
+
+
+def _chunk(file, path: Path) -> tuple[bytes, bytes]:
+    head = file.read(8)
+    length, kind = struct.unpack(">I4s", head) if len(head) == 8 else (0, b"")
+    body, checksum = file.read(min(length, _MAX_CHUNK)), file.read(4)
+    if len(checksum) < 4:
+        raise _broken(f"{path} is cut off.")
+    if zlib.crc32(body, zlib.crc32(kind)) != int.from_bytes(checksum, "big"):
+        raise _broken(f"{path} is damaged.")
+    return kind, body
+
+
+def _broken(message: str) -> EngineError:
+    return EngineError(message, "Generate again; if it happens again, report it.")
 
 
 def load(png: Path, size: int, name: str, textures: Path | None, undo) -> tuple[bpy.types.Image, Path, list[str]]:
-    """A new image with the file's pixels, the file it came from, and remarks. Raises EngineError for a file that is not whole."""
+    """A new image of the file's pixels, the file it came from, and remarks. Raises EngineError if it is not whole."""
     check_png(png, size)
     remarks = []
     path = None
@@ -56,8 +62,6 @@ def load(png: Path, size: int, name: str, textures: Path | None, undo) -> tuple[
         raise UserError(f"Blender cannot load {path or png} ({fault}).", "Generate again.") from None
     undo.callback(bpy.data.images.remove, image)
     image.name = name
-    if tuple(image.size) != (size, size):
-        raise EngineError(f"Blender cannot decode {png}.", "Generate again; if it happens again, report it.")
     if path is None:
         image.pack()
         image.filepath_raw = f"//textures/{bpy.path.clean_name(name)}.png"

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From a texture file to the artist's materials, and back again.
 
-Every result is a new image. The material keeps all its nodes; one labelled frame with a UV Map and an Image Texture node
-is added and linked to the Base Color of the Principled node that reaches the output. What was there before is recorded in
-`material["tweed"]` (one record per result, each holding the one before as "previous"), so Revert works after save and
-reload. A material that others use too, that is linked from a library, or that has no Principled node is copied and the
-original kept. `write_back` does all or nothing.
+Every result is a new image. The material keeps all its nodes; one labelled frame with a UV Map and an Image Texture
+node is added and linked to the Base Color of the Principled node that reaches the output. What was there before is
+recorded in `material["tweed"]` (one record per result, each holding the one before as "previous"), so Revert works
+after save and reload. A material that others use too, that is linked from a library, or that has no Principled node
+is copied and the original kept. `write_back` does all or nothing.
 """
 
 from contextlib import ExitStack
@@ -66,14 +66,23 @@ def _own_material(target, index: int, objects, wired, copies, undo):
     old = slot.material
     if old in wired and wired[old] == target.uv_map:
         return old
-    if old is not None and old not in wired and _editable(old) and not _used_outside(old, objects) and nodes.find_principled(old):
+    if (
+        old is not None
+        and old not in wired
+        and _editable(old)
+        and not _used_outside(old, objects)
+        and nodes.find_principled(old)
+    ):
         return old
     link = slot.link
     key = (old, target.uv_map, link)
     if key not in copies:
         copies[key] = _copy(old, obj.name, undo)
         copies[key][RECORD] = _previous(copies[key]) | {
-            "slot": "replaced", "link": link, **({"material": old, "fake_user": old.use_fake_user} if old else {})}
+            "slot": "replaced",
+            "link": link,
+            **({"material": old, "fake_user": old.use_fake_user} if old else {}),
+        }
     _fill_slot(obj, index, copies[key], undo)
     if old is not None and _editable(old) and not old.use_fake_user:
         old.use_fake_user = True
@@ -164,7 +173,9 @@ def _wire(material, image, uv_map: str, job: str, undo) -> None:
     texture.image, uv_node.uv_map = image, uv_map
     record["links"] = record.get("links", []) + [
         nodes.relink(tree, texture, "Color", node, "Base Color", undo)
-        for node in nodes.find_principled(material) if not nodes.is_linked(texture, node, "Base Color")]
+        for node in nodes.find_principled(material)
+        if not nodes.is_linked(texture, node, "Base Color")
+    ]
     undo.callback(_set_record, material, base)
     material[RECORD] = record
 
@@ -178,8 +189,12 @@ def _set_record(material, record) -> None:
 
 def textured(objects) -> list[tuple]:
     """(object, slot index, material) of every slot that carries a texture of ours."""
-    return [(obj, index, slot.material) for obj in objects for index, slot in enumerate(obj.material_slots)
-            if slot.material and RECORD in slot.material and "job" in slot.material[RECORD]]
+    return [
+        (obj, index, slot.material)
+        for obj in objects
+        for index, slot in enumerate(obj.material_slots)
+        if slot.material and RECORD in slot.material and "job" in slot.material[RECORD]
+    ]
 
 
 def revert(objects) -> list[str]:
@@ -231,7 +246,9 @@ def compare(objects) -> bool:
 
 def _shown(tree, record: dict) -> bool:
     texture = nodes.find(tree, "image")
-    return bool(texture and texture.image == record["image"] and all(nodes.linked(tree, link) for link in record["links"]))
+    return bool(
+        texture and texture.image == record["image"] and all(nodes.linked(tree, link) for link in record["links"])
+    )
 
 
 def _show(tree, record: dict, show: bool) -> None:

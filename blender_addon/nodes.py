@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The few node-tree edits that write-back needs. Sockets go by identifier: names and positions change between versions.
 
-Our nodes carry the custom property "tweed" (frame, uv, image, principled), so renaming them does no harm. A link record is
-a plain dict: `node`.`socket` is the input, `from_node`.`from_socket` what was linked to it before (absent when nothing was)
-and `our_node`.`our_socket` what we link.
+Our nodes carry the custom property "tweed" (frame, uv, image, principled), so renaming them does no harm. A link
+record is a plain dict: `node`.`socket` is the input, `from_node`.`from_socket` what was linked to it before (absent
+when nothing was) and `our_node`.`our_socket` what we link.
 """
 
 import bpy
@@ -42,7 +42,9 @@ def find_principled(material) -> list:
             found.append(node)
             continue
         for link in feeds.get(node.name, ()):
-            if link.to_socket.type == "SHADER" and (node.bl_idname != "ShaderNodeOutputMaterial" or link.to_socket.identifier == "Surface"):
+            if link.to_socket.type == "SHADER" and (
+                node.bl_idname != "ShaderNodeOutputMaterial" or link.to_socket.identifier == "Surface"
+            ):
                 queue.append(link.from_node)
     return found
 
@@ -106,7 +108,7 @@ def connect(tree, record: dict) -> None:
 
 
 def restore(tree, record: dict) -> None:
-    """Make the link that was there before, or none. An input that the artist has linked otherwise since is left alone."""
+    """Make the link that was there before, or none; an input that the artist has linked otherwise is left alone."""
     target = _input(tree, record)
     if target is None or (target.is_linked and not linked(tree, record)):
         return

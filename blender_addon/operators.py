@@ -39,9 +39,14 @@ class TWEED_OT_generate(bpy.types.Operator):
     bl_options = {"REGISTER"}
     __annotations__ = properties.operator_annotations() | {
         "objects": bpy.props.StringProperty(
-            name="Objects", description="Names, separated by commas; empty: the selected ones", options={"SKIP_SAVE"}),
+            name="Objects", description="Names, separated by commas; empty: the selected ones", options={"SKIP_SAVE"}
+        ),
         "wait": bpy.props.BoolProperty(
-            name="Wait", description="Return when the texture is on the object (always so without a window)", options={"SKIP_SAVE"})}
+            name="Wait",
+            description="Return when the texture is on the object (always so without a window)",
+            options={"SKIP_SAVE"},
+        ),
+    }
 
     @classmethod
     def poll(cls, context):
@@ -88,7 +93,9 @@ class TWEED_OT_cancel(bpy.types.Operator):
 class _OnTextured:
     """For operators on objects that carry a texture of ours."""
 
-    objects: bpy.props.StringProperty(name="Objects", description="Names, separated by commas; empty: the selected ones", options={"SKIP_SAVE"})
+    objects: bpy.props.StringProperty(
+        name="Objects", description="Names, separated by commas; empty: the selected ones", options={"SKIP_SAVE"}
+    )
 
     @classmethod
     def poll(cls, context):
@@ -129,7 +136,9 @@ class TWEED_OT_apply_result(bpy.types.Operator):
     bl_description = "Put the texture of a finished job on the objects that it was made for"
     bl_options = {"REGISTER"}
 
-    job: bpy.props.StringProperty(name="Job", description="Folder of the job; empty: the last one", subtype="DIR_PATH", options={"SKIP_SAVE"})
+    job: bpy.props.StringProperty(
+        name="Job", description="Folder of the job; empty: the last one", subtype="DIR_PATH", options={"SKIP_SAVE"}
+    )
 
     @classmethod
     def poll(cls, context):
@@ -151,10 +160,12 @@ class TWEED_OT_apply_result(bpy.types.Operator):
 class TWEED_OT_make_uvs(bpy.types.Operator):
     bl_idname = "tweed.make_uvs"
     bl_label = "Make UVs"
-    bl_description = "Unwrap the selected meshes into a new UV map \"Tweed UV\"; UV maps that exist are not touched"
+    bl_description = 'Unwrap the selected meshes into a new UV map "Tweed UV"; UV maps that exist are not touched'
     bl_options = {"REGISTER", "UNDO"}
 
-    objects: bpy.props.StringProperty(name="Objects", description="Names, separated by commas; empty: the selected ones", options={"SKIP_SAVE"})
+    objects: bpy.props.StringProperty(
+        name="Objects", description="Names, separated by commas; empty: the selected ones", options={"SKIP_SAVE"}
+    )
 
     @_reports
     def execute(self, context):
@@ -212,5 +223,14 @@ class TWEED_OT_open_log(bpy.types.Operator):
         return {"FINISHED"}
 
 
-CLASSES = (TWEED_OT_generate, TWEED_OT_cancel, TWEED_OT_revert, TWEED_OT_compare, TWEED_OT_apply_result, TWEED_OT_make_uvs,
-           TWEED_OT_engine_start, TWEED_OT_engine_stop, TWEED_OT_open_log)
+CLASSES = (
+    TWEED_OT_generate,
+    TWEED_OT_cancel,
+    TWEED_OT_revert,
+    TWEED_OT_compare,
+    TWEED_OT_apply_result,
+    TWEED_OT_make_uvs,
+    TWEED_OT_engine_start,
+    TWEED_OT_engine_stop,
+    TWEED_OT_open_log,
+)

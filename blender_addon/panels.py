@@ -31,8 +31,9 @@ def draw_engine(layout, context, with_settings: bool = True) -> bool:
         if engine.info is None:
             row.label(text="Engine is starting…", icon="SORTTIME")
         else:
-            row.label(text=f"Engine ready · {engine.info.device}", icon="CHECKMARK")
-        row.operator("tweed.engine_stop", text="", icon="PAUSE", emboss=False)
+            word = "working" if session.running() else "ready"
+            row.label(text=f"Engine {word} · {engine.info.device}", icon="CHECKMARK")
+        row.operator("tweed.engine_stop", text="", icon="QUIT", emboss=False)
     else:
         try:
             session.place()
@@ -109,7 +110,9 @@ def _draw_plan(layout, context, group, objects) -> str:
         return reason
     plan = properties.planned(group)
     count = "1 object" if len(objects) == 1 else f"{len(objects)} objects"
-    column.label(text=f"{count} · {plan['views']} views · {properties.size_label(plan['texture_size'])}", icon="MESH_DATA")
+    column.label(
+        text=f"{count} · {plan['views']} views · {properties.size_label(plan['texture_size'])}", icon="MESH_DATA"
+    )
     for remark in _remarks(objects):
         text_lines(column, context, remark, "INFO")
     if not group.prompt.strip():

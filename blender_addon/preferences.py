@@ -11,11 +11,18 @@ class TweedPreferences(bpy.types.AddonPreferences):
     bl_idname = __package__
 
     engine_python: bpy.props.StringProperty(
-        name="Engine Python", subtype="FILE_PATH", description="The Python of the engine's virtual environment; empty: found by itself")
+        name="Engine Python",
+        subtype="FILE_PATH",
+        description="The Python of the engine's virtual environment; empty: found by itself",
+    )
     engine_root: bpy.props.StringProperty(
-        name="Engine Folder", subtype="DIR_PATH", description="The folder that holds the engine; empty: found by itself")
+        name="Engine Folder", subtype="DIR_PATH", description="The folder that holds the engine; empty: found by itself"
+    )
     jobs_folder: bpy.props.StringProperty(
-        name="Jobs Folder", subtype="DIR_PATH", description="Where jobs and their results are kept; empty: in the extension's own folder")
+        name="Jobs Folder",
+        subtype="DIR_PATH",
+        description="Where jobs and their results are kept; empty: in the extension's own folder",
+    )
     device: make(SETTINGS["device"])
 
     def draw(self, context):

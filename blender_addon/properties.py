@@ -24,7 +24,8 @@ def make(setting, **more):
         return bpy.props.BoolProperty(default=setting.default, **common)
     if setting.choices:
         helps = setting.choice_help or ("",) * len(setting.choices)
-        items = [(name, name.replace("-", " ").title(), text) for name, text in zip(setting.choices, helps)]
+        labels = [name.replace("-", " ").title() for name in setting.choices]
+        items = list(zip(setting.choices, labels, helps, strict=True))
         return bpy.props.EnumProperty(items=items, default=setting.default, **common)
     if setting.type is str:
         return bpy.props.StringProperty(default=setting.default, maxlen=int(setting.maximum), **common)
@@ -43,18 +44,31 @@ def _scene_annotations() -> dict:
     sizes = [(AUTO, "By Quality", "The size that goes with Draft, Standard or High")]
     sizes += [(str(size), size_label(size), f"{size} x {size} pixels") for size in _SIZES]
     return {name: make(setting) for name, setting in SETTINGS.items() if name not in _NOT_ON_PANEL} | {
-        "size": bpy.props.EnumProperty(name="Texture", description=SETTINGS["texture_size"].help.rstrip("."), items=sizes),
-        "seed_lock": bpy.props.BoolProperty(name="Keep Seed", description="Use this seed again instead of a new one each time"),
+        "size": bpy.props.EnumProperty(
+            name="Texture", description=SETTINGS["texture_size"].help.rstrip("."), items=sizes
+        ),
+        "seed_lock": bpy.props.BoolProperty(
+            name="Keep Seed", description="Use this seed again instead of a new one each time"
+        ),
     }
 
 
-TweedSettings = type("TweedSettings", (bpy.types.PropertyGroup,), {
-    "__doc__": "What the panel of one scene is set to.", "__module__": __name__, "__annotations__": _scene_annotations()})
+TweedSettings = type(
+    "TweedSettings",
+    (bpy.types.PropertyGroup,),
+    {
+        "__doc__": "What the panel of one scene is set to.",
+        "__module__": __name__,
+        "__annotations__": _scene_annotations(),
+    },
+)
 
 
 def panel_values(group) -> dict:
     """What the artist has set on the panel; the rest is left to the quality and the schema's defaults."""
-    values = {name: getattr(group, name) for name in SETTINGS if name not in _NOT_ON_PANEL and group.is_property_set(name)}
+    values = {
+        name: getattr(group, name) for name in SETTINGS if name not in _NOT_ON_PANEL and group.is_property_set(name)
+    }
     if group.size != AUTO:
         values["texture_size"] = int(group.size)
     if not group.seed_lock:
@@ -68,7 +82,8 @@ def operator_values(properties) -> dict:
 
 
 def new_seed() -> int:
-    return random.SystemRandom().randrange(int(SETTINGS["seed"].maximum) + 1)
+    """Short enough to be read out and typed."""
+    return random.SystemRandom().randrange(1_000_000)
 
 
 def planned(group) -> dict:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The one running Tweed of this Blender: its engine, the current run, what came of the last one, and the timer.
 
-No thread and no modal operator: `bpy.app.timers` calls `_pump` while a run is on its way (autosave keeps working), and in
-background, where timers never fire, `finish` waits.
+No thread and no modal operator: `bpy.app.timers` calls `_pump` while a run is on its way (autosave keeps working),
+and in background, where timers never fire, `finish` waits.
 """
 
 import os
@@ -109,7 +109,7 @@ def engine_starting() -> bool:
 
 
 def begin(context, objects, values: dict) -> flow.Run:
-    """Start a run; follow it with `finish` (waits) or `follow` (returns). Raises TweedErrors; then nothing has changed."""
+    """Start a run; go on with `finish` (waits) or `follow` (returns). Raises TweedErrors; then nothing has changed."""
     if now.run is not None:
         raise UserError("A texture is being made.", "Wait for it, or cancel it first.")
     chosen = preferences.get()
@@ -157,8 +157,13 @@ def _apply(head, folder: Path, run, textures, any_file: bool = False) -> Outcome
         made_in.tweed.seed = head.settings["seed"]
     undo_push("Tweed: Apply Texture")
     took = f" in {duration(run.seconds)}" if run else ""
-    return Outcome("done", f"Done{took} · seed {head.settings['seed']}", remarks=(run.remarks if run else []) + applied.remarks,
-                   folder=folder, applied=applied)
+    return Outcome(
+        "done",
+        f"Done{took} · seed {head.settings['seed']}",
+        remarks=(run.remarks if run else []) + applied.remarks,
+        folder=folder,
+        applied=applied,
+    )
 
 
 def _watch() -> None:
@@ -179,10 +184,15 @@ def _pump() -> float | None:
             now.run = None
             now.outcome = _conclude(run)
             changed = True
-    except Exception:  # the border: a bug must not leave the panel stuck on "running"
+    except Exception:  # noqa: BLE001 the border: a bug must not leave the panel stuck on "running"
         traceback.print_exc()
         now.run = None
-        now.outcome = Outcome("failed", "Something unexpected went wrong; the details are in the system console.", folder=run.folder, log=True)
+        now.outcome = Outcome(
+            "failed",
+            "Something unexpected went wrong; the details are in the system console.",
+            folder=run.folder,
+            log=True,
+        )
         changed = True
     if changed:
         redraw()

@@ -11,13 +11,16 @@ LAYER = "Tweed UV"
 
 
 def make_uvs(context, objects) -> None:
-    """Add the UV map "Tweed UV" to each mesh and make it active; selection, mode and active object stay. Raises UserError."""
+    """Add the UV map "Tweed UV" to each mesh and make it active; selection and mode stay. Raises UserError."""
     meshes = [o for o in objects if o.type == "MESH"]
     if not meshes:
         raise UserError("No mesh is selected.", "Select the mesh to unwrap.")
     for obj in meshes:
         if obj.library or obj.data.library or obj.data.override_library:
-            raise MeshError(f"The mesh of '{obj.name}' is linked from another file.", "Make it local: Object > Relations > Make Local.")
+            raise MeshError(
+                f"The mesh of '{obj.name}' is linked from another file.",
+                "Make it local: Object > Relations > Make Local.",
+            )
         if not obj.data.polygons and obj.mode != "EDIT":
             raise MeshError(f"'{obj.name}' has no faces.", "Add faces to it, or choose another object.")
         if obj.name not in context.view_layer.objects or obj.hide_get():

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Questions about a UV map, answered with numpy: has it changed, does it leave the 0-1 square, do parts share texture?"""
+"""Questions about a UV map, in numpy: has it changed, does it leave the 0-1 square, do parts share texture?"""
 
 import zlib
 
 import numpy as np
 
-GRID = 256             # cells per side of the sampling grid: 0.0015 % of the texture each
+GRID = 256  # cells per side of the sampling grid: 0.0015 % of the texture each
 OUTSIDE_MARGIN = 1e-3  # UVs may touch the border and miss it by rounding
 _JITTER = (0.5 + 0.137, 0.5 - 0.213)  # sample points off every grid line, so that shared edges count once
-_CHUNK = 2_000_000     # candidate samples held in memory at once
+_CHUNK = 2_000_000  # candidate samples held in memory at once
 
 
 def fingerprint(uvs: np.ndarray) -> dict[str, int]:
@@ -19,7 +19,7 @@ def fingerprint(uvs: np.ndarray) -> dict[str, int]:
 
 def outside_share(uvs: np.ndarray, triangle_uvs: np.ndarray) -> float:
     """Share of triangles (0..1) with a corner outside the 0-1 square. uvs f32[U,2], triangle_uvs i32[F,3]."""
-    if not len(triangle_uvs):
+    if not len(triangle_uvs) or (uvs.min() >= -OUTSIDE_MARGIN and uvs.max() <= 1 + OUTSIDE_MARGIN):
         return 0.0
     out = ((uvs < -OUTSIDE_MARGIN) | (uvs > 1 + OUTSIDE_MARGIN)).any(axis=1)
     return float(out.any() and out[triangle_uvs].any(axis=1).mean())
@@ -55,7 +55,9 @@ def _sample(count, uvs, corners, low, size, area, grid) -> None:
     x = low[owner, 0] + within % size[owner, 0]
     y = low[owner, 1] + within // size[owner, 0]
     a, b, c = (uvs[corners[:, k]].astype(np.float64)[owner] for k in range(3))
-    edges = [(q[:, 0] - p[:, 0]) * (y - p[:, 1]) - (q[:, 1] - p[:, 1]) * (x - p[:, 0]) for p, q in ((a, b), (b, c), (c, a))]
+    edges = [
+        (q[:, 0] - p[:, 0]) * (y - p[:, 1]) - (q[:, 1] - p[:, 1]) * (x - p[:, 0]) for p, q in ((a, b), (b, c), (c, a))
+    ]
     hit = np.logical_and.reduce([e > 0 for e in edges]) | np.logical_and.reduce([e < 0 for e in edges])
     np.add(count, np.bincount(y[hit] * grid + x[hit], minlength=grid * grid), out=count, casting="unsafe")
 

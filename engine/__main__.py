@@ -13,11 +13,11 @@ import sys
 import threading
 from pathlib import Path
 
-from blender_addon.jobs.errors import Cancelled, TweedError
+from blender_addon.jobs.errors import Cancelled, TweedError, from_dict
 from blender_addon.jobs.folder import VERSION, read_result
 from blender_addon.jobs.arguments import add_arguments, from_namespace
 
-OK, BAD_INPUT, FAILED, CANCELLED, OUT_OF_MEMORY = 0, 2, 4, 5, 6
+OK, BAD_INPUT, CANCELLED = 0, 2, 5
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,14 +35,6 @@ def parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="say what was found here")
     doctor.add_argument("--json", action="store_true")
     return top
-
-
-def exit_code(error: dict | None) -> int:
-    if error is None:
-        return OK
-    if error.get("code") == "oom":
-        return OUT_OF_MEMORY
-    return BAD_INPUT if error.get("code") in ("settings", "mesh", "job", "model", "user") else FAILED
 
 
 def command_run(folder: Path, stop) -> int:
@@ -66,7 +58,7 @@ def command_run(folder: Path, stop) -> int:
     else:
         for image in result["images"].values():
             print(folder / image)
-    return exit_code(error)
+    return from_dict(error).exit_code if error else OK
 
 
 def command_texture(arguments: argparse.Namespace, stop) -> int:
@@ -109,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
         return CANCELLED
     except TweedError as error:
         print(f"{error.message}\n{error.action}".rstrip(), file=sys.stderr)
-        return exit_code({"code": error.code})
+        return error.exit_code
 
 
 if __name__ == "__main__":

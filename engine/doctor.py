@@ -3,24 +3,10 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 
 from blender_addon.jobs.folder import PROTO, VERSION
-
-LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "numba", "scipy", "trimesh", "xatlas", "pillow")
-
-
-def versions() -> dict[str, str]:
-    """Installed versions of the libraries a texture depends on; "missing" for one that is not there."""
-    found = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "missing"
-    return found
-
+from engine.versions import versions
 
 def facts(quick: bool = False) -> dict:
     """Device, rasterizers, models and versions. `quick` leaves the models' checksums out."""

@@ -35,20 +35,20 @@ UV_COPY = "_TWEED_UV"  # a second name for TEXCOORD_0 that trimesh hands through
 
 @dataclass(frozen=True)
 class Part:
-    """One object of a file, in the world: f64[V,3], i64[F,3], and per vertex uvs f64[V,2] and normals f64[V,3] if any."""
+    """One object of a file, in the world."""
 
     name: str
-    positions: np.ndarray
-    triangles: np.ndarray
-    uvs: np.ndarray | None
-    normals: np.ndarray | None
+    positions: np.ndarray  # f64[V,3]
+    triangles: np.ndarray  # i64[F,3]
+    uvs: np.ndarray | None  # f64[V,2]
+    normals: np.ndarray | None  # f64[V,3]
 
 
 def load_mesh(path: Path) -> tuple[Mesh, list[str]]:
     """Everything in a mesh file as one mesh, and notes on what was done to it, a sentence each.
 
-    The scene's transforms are applied. The file's own UVs are kept (glTF: the first set); they are made with xatlas if
-    no object has any. Raises MeshError for files that cannot be read, hold no faces, or mix objects with and without UVs.
+    The scene's transforms are applied. The file's own UVs are kept (glTF: the first set); xatlas makes them if no
+    object has any. Raises MeshError for files that cannot be read, hold no faces, or mix objects with and without UVs.
     """
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
@@ -58,13 +58,17 @@ def load_mesh(path: Path) -> tuple[Mesh, list[str]]:
     try:
         parts, notes = read_parts(path)
     except FAULTS as error:
-        raise MeshError(f"{path.name} cannot be read: {error}.", "Export the mesh again, or use another format.") from error
+        raise MeshError(
+            f"{path.name} cannot be read; it may be damaged ({type(error).__name__}: {error}).",
+            "Export the mesh again, or use another format.",
+        ) from error
     if not parts:
         raise MeshError(f"{path.name} has no faces.", "Export a mesh, not only points or curves.")
     bare = [part.name for part in parts if part.uvs is None]
     if bare and len(bare) < len(parts):
         names = ", ".join(bare[:3]) + (" ..." if len(bare) > 3 else "")
-        raise MeshError(f"{len(bare)} of {len(parts)} objects in {path.name} have no UVs: {names}.", "Unwrap or remove them.")
+        message = f"{len(bare)} of {len(parts)} objects in {path.name} have no UVs: {names}."
+        raise MeshError(message, "Unwrap or remove them.")
     arrays = unwrapped(parts, notes) if bare else joined(parts)
     return from_arrays(arrays), notes
 
@@ -146,7 +150,8 @@ def with_uv_copy(data: bytes) -> bytes:
 def name_uvs(tree: dict) -> dict:
     used = [name for name in tree.get("extensionsRequired", []) if name in UNREADABLE]
     if used:
-        raise MeshError(f"The file is compressed ({', '.join(used)}), which Tweed cannot read.", "Export it uncompressed.")
+        message = f"The file is compressed ({', '.join(used)}), which Tweed cannot read."
+        raise MeshError(message, "Export it without compression.")
     for mesh in tree.get("meshes", []):
         for primitive in mesh["primitives"]:
             attributes = primitive["attributes"]

@@ -4,19 +4,18 @@
 from __future__ import annotations
 
 from blender_addon.jobs.folder import VERSION, Job
-from engine.doctor import versions
-from engine.models import Model
+from engine.versions import versions
 
 # Settings that are words about the picture, and not of where it is computed or shown.
 ASIDE = ("device", "rasterizer", "preview_every", "contact_sheet")
 
 
 class Report:
-    """Collects a job's report while it runs."""
+    """Collects a job's report while it runs. `model` is the loaded model's `info`."""
 
-    def __init__(self, job: Job, model: Model, device: str, rasterizer: str, view_size: int):
+    def __init__(self, job: Job, model: dict, device: str, rasterizer: str, view_size: int):
         self.settings = job.settings
-        self.model = model.info
+        self.model = model
         self.remarks: list[str] = []
         self.facts: dict = {
             "id": job.id, "views": len(job.cameras), "view_size": view_size, "triangles": len(job.mesh.triangles),

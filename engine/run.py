@@ -9,9 +9,11 @@ import torch
 
 from blender_addon.jobs.folder import OUTPUTS, PREVIEW_FILE, read_job, write_result
 from engine.device import describe, pick_device
-from engine.finish import bake, fill, seen_share, texture_image
+from engine.finish import seen_share, texture_image
 from engine.finish.agreement import agreement
+from engine.finish.bake import bake_views
 from engine.finish.contact import contact_sheet
+from engine.finish.fill import fill_unseen
 from engine.finish.image import write_png
 from engine.mesh import from_arrays, mesh_remarks
 from engine.methods import METHODS
@@ -42,7 +44,7 @@ def run_job(folder: Path, progress: Progress, models: Models) -> dict:
         model = models.get(settings["model"], device)
         rasterizer = pick_rasterizer(settings["rasterizer"], device)
         size = settings["view_size"] or model.view_size
-        report = Report(job, model, describe(device), rasterizer.name, size)
+        report = Report(job, model.info, describe(device), rasterizer.name, size)
         for note in [*mesh_remarks(mesh), *model.prompt_notes(settings["prompt"])]:
             report.remark(note)
             progress.warn(note)
@@ -75,11 +77,11 @@ def run_job(folder: Path, progress: Progress, models: Models) -> dict:
     with progress.phase("bake"):
         views = (model.decode(latents).clamp(-1, 1) + 1) / 2
         texels = rasterize_uv(mesh, settings["texture_size"])
-        baked = bake(views, texels, mesh, job.cameras, rasterizer)
+        baked = bake_views(views, texels, mesh, job.cameras, rasterizer)
         seen = baked.owner >= 0
         report.note(coverage=round(seen_share(mesh, texels, seen), 4), agreement_db=agreement(views, pixel_space.pairs))
     with progress.phase("fill"):
-        colour = fill(texels.position, texels.normal, baked.colour, seen)
+        colour = fill_unseen(texels.position, texels.normal, baked.colour, seen)
         texture = texture_image(colour, texels, settings["padding"])
 
     with progress.phase("write"):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """An engine that paints a checker, and misbehaves when told to. Standard library only, so any Python runs it.
 
-`serve --state DIR | run JOB | doctor [--json]` as the real one. What it does wrong is said by words of the prompt, or by the
-environment variable TWEED_FAKE (all jobs): `fake:KIND` or `fake:KIND@PHASE`.
+`serve --state DIR | run JOB | doctor [--json]` as the real one. What it does wrong is said by words of the prompt, or
+by the environment variable TWEED_FAKE (all jobs): `fake:KIND` or `fake:KIND@PHASE`.
 
     slow        each step takes 50 ms (a job about 2 s)        crash@P    the process kills itself
     hang@P      nothing more is heard, SIGTERM ends it          deaf@P     the same, and only SIGKILL ends it
@@ -13,7 +13,8 @@ environment variable TWEED_FAKE (all jobs): `fake:KIND` or `fake:KIND@PHASE`.
     noresult    says done and writes no result                  badjson    the result is no JSON
     garbled     its events contain half lines and rubbish       full       the disk is full while writing
 
-At start (TWEED_FAKE only): `version` another version, `proto` another protocol, `nostart` dies at once, `silent` never ready.
+At start (TWEED_FAKE only): `version` another version, `proto` another protocol, `nostart` dies at once, `silent`
+never ready.
 """
 
 import json
@@ -56,7 +57,7 @@ class Wrong(dict):
 def png(path: Path, size: int) -> None:
     cell = max(1, size // 8)
     light, dark = b"\xd0\x60\x30" * cell, b"\x30\x50\x90" * cell
-    rows = [b"\0" + ((light + dark) * 8)[:size * 3], b"\0" + ((dark + light) * 8)[:size * 3]]
+    rows = [b"\0" + ((light + dark) * 8)[: size * 3], b"\0" + ((dark + light) * 8)[: size * 3]]
     pixels = b"".join(rows[(y // cell) % 2] for y in range(size))
 
     def chunk(kind: bytes, data: bytes) -> bytes:
@@ -130,7 +131,12 @@ class Job:
             png(self.folder.parent / "escaped.png", size)
             name = "../escaped.png"
         images = {} if "noimage" in self.wrong else {"base_color": name}
-        return {"status": "done", "images": images, "report": {"seconds": {}, "coverage": 0.97, "fake": True}, "error": None}
+        return {
+            "status": "done",
+            "images": images,
+            "report": {"seconds": {}, "coverage": 0.97, "fake": True},
+            "error": None,
+        }
 
 
 def run_job(folder: Path, stop: threading.Event) -> int:
@@ -159,8 +165,14 @@ def serve(state: Path) -> int:
     if "nostart" in wrong:
         print("ModuleNotFoundError: No module named 'torch'", flush=True)
         return 1
-    said = {"pid": os.getpid(), "version": "9.9.9" if "version" in wrong else VERSION, "proto": 99 if "proto" in wrong else PROTO,
-            "device": "fake", "rasterizers": ["none"], "models": ["checker"]}
+    said = {
+        "pid": os.getpid(),
+        "version": "9.9.9" if "version" in wrong else VERSION,
+        "proto": 99 if "proto" in wrong else PROTO,
+        "device": "fake",
+        "rasterizers": ["none"],
+        "models": ["checker"],
+    }
 
     def announce(word: str) -> None:
         (state / "engine.part").write_text(json.dumps({**said, "state": word}))

@@ -44,7 +44,7 @@ def separate_charts(positions, triangles) -> Shape:
     count = len(triangles)
     side = int(np.ceil(np.sqrt(count)))
     cell = np.stack([np.arange(count) % side, np.arange(count) // side], 1)[:, None]
-    uvs = (cell + np.array([[0.1, 0.1], [0.9, 0.1], [0.1, 0.9]])) / side
+    uvs = (cell + np.array([[0.1, 0.1], [0.9, 0.13], [0.12, 0.9]])) / side
     return shape(positions, triangles, uvs, np.arange(3 * count))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Model folders in the published layouts with random weights, small enough to run in a unit test. Nothing is downloaded.
+"""Model folders in the published layouts with random weights, small enough for a unit test. Nothing is downloaded.
 
 Every weight is drawn at random, also those that training starts at zero (ControlNet's outputs, the last convolution):
 otherwise a test could not see whether they are used.
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, ControlNetModel, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -63,6 +64,40 @@ def write_tiny_model(
         **({"controlnet": ["diffusers", "ControlNetModel"]} if control else {}),
     }
     (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
+def as_published(folder: Path) -> Path:
+    """Rewrites a folder the way Stable Diffusion 1.5 lies on the hub: older names for the same things.
+
+    Text encoder keys under "text_model." with a stray position_ids, the autoencoder's attention as query, key, value
+    and proj_attn, the tokenizer as vocab.json and merges.txt, and configs without today's newer fields.
+    """
+    path = folder / "text_encoder" / "model.safetensors"
+    tensors = {f"text_model.{key}": value for key, value in load_file(path).items()}
+    tensors["text_model.embeddings.position_ids"] = torch.arange(LENGTH)[None]
+    save_file(tensors, path, metadata={"format": "pt"})
+    path = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    older = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
+    tensors = {}
+    for key, value in load_file(path).items():
+        new = next((name for name in older if name in key), "")
+        tensors[key.replace(new, older[new]) if new else key] = value
+    save_file(tensors, path, metadata={"format": "pt"})
+    path = folder / "tokenizer" / "tokenizer.json"
+    model = json.loads(path.read_text())["model"]
+    path.unlink()
+    (folder / "tokenizer" / "vocab.json").write_text(json.dumps(model["vocab"]))
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
+    (folder / "tokenizer" / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
+    config = {"model_max_length": LENGTH, "do_lower_case": True, "tokenizer_class": "CLIPTokenizer"}
+    (folder / "tokenizer" / "tokenizer_config.json").write_text(json.dumps(config))
+    for part in ("unet", "vae"):
+        path = folder / part / "config.json"
+        newer = ("shift_factor", "force_upcast", "latents_mean", "latents_std", "use_quant_conv", "use_post_quant_conv",
+                 "mid_block_add_attention", "num_attention_heads", "dropout")  # fmt: skip
+        config = {key: value for key, value in json.loads(path.read_text()).items() if key not in newer}
+        path.write_text(json.dumps({**config, "_diffusers_version": "0.6.0"}))
     return folder
 
 
@@ -123,7 +158,9 @@ def _unet() -> UNet2DConditionModel:
 
 
 def _controlnet(reads_text: bool) -> ControlNetModel:
-    first, middle = ("CrossAttnDownBlock2D", "UNetMidBlock2DCrossAttn") if reads_text else ("DownBlock2D", "UNetMidBlock2D")
+    first, middle = "CrossAttnDownBlock2D", "UNetMidBlock2DCrossAttn"
+    if not reads_text:
+        first, middle = "DownBlock2D", "UNetMidBlock2D"
     return ControlNetModel(
         in_channels=4, block_out_channels=WIDTHS, layers_per_block=1, down_block_types=(first, "DownBlock2D"),
         mid_block_type=middle, cross_attention_dim=TEXT_WIDTH, attention_head_dim=2, norm_num_groups=8,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m training STAGE`: make the bundled model. See README.md."""
+"""`python -m training STAGE`: make the bundled model. See training/README.md."""
 
 import argparse
 
@@ -8,19 +8,32 @@ import torch
 from .recipes import RECIPES
 from .run import Run
 
+STAGES = {
+    "all": "everything, one after the other", "pool": "render the geometry pool", "codec": "fit the codec",
+    "decoder": "train the codec's decoder", "denoiser": "train the denoiser (with a painter beside)",
+    "paint": "paint until the caller ends (the denoiser starts this)", "export": "write the model folder",
+    "sheet": "sample sheets and metrics"}
 
-def main():
-    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
-    parser.add_argument("stage")
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     epilog="\n".join(f"  {name:9} {text}" for name, text in STAGES.items()))
+    parser.add_argument("stage", choices=STAGES, metavar="STAGE")
     parser.add_argument("--recipe", default="cpu", choices=RECIPES)
-    parser.add_argument("--out", default=".train")
+    parser.add_argument("--smoke", action="store_true", help="the whole recipe at toy size (the recipe 'smoke')")
+    parser.add_argument("--out", default=".train", help="working folder; an interrupted run continues there")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--minutes", type=float)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    run = Run(RECIPES[options.recipe], options.recipe, options.out, options.seed, options.device, options.minutes)
-    {"paint": run.paint, "denoiser": run.denoise, "export": run.export, "sheet": run.sheet}[options.stage]()
+    parser.add_argument("--minutes", type=float, help="denoiser minutes in all, resumed ones included")
+    parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)    # per process: several processes beat several threads here
+    name = "smoke" if options.smoke else options.recipe
+    run = Run(RECIPES[name], name, options.out, options.seed, options.device, options.minutes)
+    stages = {"all": run.all, "codec": run.fit_codec, "decoder": run.refine_codec, "denoiser": run.denoise, "paint": run.paint,
+              "pool": lambda: run.pool(options.worker), "export": run.export, "sheet": run.sheet}
+    stages[options.stage]()
 
 
-main()
+if __name__ == "__main__":
+    main()

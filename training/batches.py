@@ -17,10 +17,13 @@ class Batch:
 
 
 class Batches:
-    """Draws from a pool and its two rings with its own seeded generator."""
+    """Draws from a pool and its two rings with its own generator."""
 
-    def __init__(self, recipe, pool, full, half, seed, device="cpu"):
+    def __init__(self, recipe, pool, full, half, device="cpu"):
         self.recipe, self.pool, self.full, self.half, self.device = recipe, pool, full, half, device
+        self.seed(0)
+
+    def seed(self, seed):
         self.random = np.random.default_rng(seed)
 
     def draw(self, progress):

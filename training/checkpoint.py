@@ -2,35 +2,30 @@
 """Resumable state as safetensors plus one JSON file; never pickle."""
 
 import json
-import os
-import shutil
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file, save_file
+
+from .export import replace_by
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def save(folder, networks, ema, optimizer, facts):
     """Replace the checkpoint in `folder` as a whole."""
-    folder = Path(folder)
-    fresh = folder.with_name(folder.name + ".new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    for name, nets in (("weights", networks), ("ema", ema)):
-        save_file(_tensors(nets), fresh / f"{name}.safetensors")
     moments = {}
     for i, parameter in enumerate(networks.parameters()):
         state = optimizer.state.get(parameter, {})
         moments |= {f"{i}.{key}": state[key].contiguous() for key in MOMENTS if key in state}
-    save_file(moments, fresh / "moments.safetensors")
-    (fresh / "facts.json").write_text(json.dumps(facts, indent=1))
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(fresh, folder)
-    shutil.rmtree(old, ignore_errors=True)
+
+    def write(fresh):
+        save_file(_tensors(networks), fresh / "weights.safetensors")
+        save_file(_tensors(ema), fresh / "ema.safetensors")
+        save_file(moments, fresh / "moments.safetensors")
+        (fresh / "facts.json").write_text(json.dumps(facts, indent=1))
+
+    replace_by(folder, write)
 
 
 def load(folder, networks, ema, optimizer):
@@ -45,7 +40,7 @@ def load(folder, networks, ema, optimizer):
     for i, parameter in enumerate(networks.parameters()):
         if f"{i}.exp_avg" in moments:
             optimizer.state[parameter] = {key: moments[f"{i}.{key}"] for key in MOMENTS}
-            optimizer.state[parameter]["step"] = _step(facts["iteration"])
+            optimizer.state[parameter]["step"] = torch.tensor(float(facts["iteration"]))
     return facts
 
 
@@ -59,8 +54,3 @@ def _tensors(networks):
     return {f"{name}.{key}": value.contiguous() for name, module in networks.modules.items()
             for key, value in module.state_dict().items()}
 
-
-def _step(iteration):
-    import torch
-
-    return torch.tensor(float(iteration))

@@ -13,10 +13,10 @@ from .networks import Networks
 from .tokens import token_ids
 
 
-def train(networks, batches, recipe, seed, folder, minutes, every, log=print, stop=None):
-    """Train for `minutes` in all, resuming from `folder`; `every` lists (seconds, action(ema, facts)) pairs.
+def train(networks, batches, recipe, seed, folder, minutes, every, start_stage, log=print):
+    """Train for `minutes` in all, resuming from `folder`; `every` lists (seconds, stage) pairs to start on the way.
 
-    Actions run on their period and once more at the end. Returns the averaged networks and the facts.
+    Each of them finds a fresh checkpoint. Returns the facts: iterations, samples, seconds, loss curve.
     """
     device = torch.device(batches.device)
     averaged = average_of(networks)
@@ -25,6 +25,7 @@ def train(networks, batches, recipe, seed, folder, minutes, every, log=print, st
     facts = checkpoint.load(folder, networks, averaged, optimizer) or dict(
         iteration=0, samples=0, seconds=0.0, loss=[], seed=seed)
     generator = torch.Generator(device).manual_seed(seed + facts["iteration"])
+    batches.seed(seed + facts["iteration"])
     empty = token_ids(networks.tokenizer, [""]).to(device)
     alphas = networks.scheduler.alphas_cumprod.to(device)
     began, before = time.time(), facts["seconds"]
@@ -33,10 +34,11 @@ def train(networks, batches, recipe, seed, folder, minutes, every, log=print, st
     while True:
         facts["seconds"] = before + time.time() - began
         progress = facts["seconds"] / (minutes * 60)
-        if progress >= 1 or (stop and stop()):
+        if progress >= 1:
             break
         batch = batches.draw(progress)
-        loss = velocity_loss(networks, batch, alphas, empty, recipe.caption_dropout, generator)
+        timesteps = draw_timesteps(len(batch.latents), len(alphas), recipe.high_noise_lean, generator)
+        loss = velocity_loss(networks, batch, timesteps, alphas, empty, recipe.caption_dropout, generator)
         optimizer.zero_grad()
         with attention(device):
             loss.backward()
@@ -55,22 +57,25 @@ def train(networks, batches, recipe, seed, folder, minutes, every, log=print, st
             log(f"{facts['seconds'] / 60:.1f} min, iteration {facts['iteration']}, loss {running / counted:.4f}, "
                 f"{facts['samples'] / facts['seconds']:.1f} samples/s, ring {len(batches.full)}+{len(batches.half)}")
             running, counted = 0.0, 0
-        for i, (period, action) in enumerate(every):
+        for i, (period, stage) in enumerate(every):
             if time.time() >= due[i]:
                 checkpoint.save(folder, networks, averaged, optimizer, facts)
-                action(averaged, facts)
+                start_stage(stage)
                 due[i] = time.time() + period
     checkpoint.save(folder, networks, averaged, optimizer, facts)
-    for _, action in every:
-        action(averaged, facts)
-    return averaged, facts
+    return facts
 
 
-def velocity_loss(networks, batch, alphas, empty, dropout, generator):
-    """Weighted squared error of v at stratified integer timesteps, with some captions dropped."""
-    count, device = len(batch.latents), batch.latents.device
+def draw_timesteps(count, levels, lean, generator):
+    """Stratified integer timesteps 0..levels−1; `lean` > 1 prefers high noise, where the caption decides."""
+    device = generator.device
     spread = (torch.rand(1, generator=generator, device=device) + torch.arange(count, device=device) / count) % 1
-    timesteps = (spread * len(alphas)).long().clamp(max=len(alphas) - 1)
+    return ((1 - (1 - spread) ** lean) * levels).long().clamp(max=levels - 1)
+
+
+def velocity_loss(networks, batch, timesteps, alphas, empty, dropout, generator):
+    """Weighted squared error of v, with some captions dropped."""
+    count, device = len(batch.latents), batch.latents.device
     signal = alphas[timesteps].sqrt().view(-1, 1, 1, 1)
     sigma = (1 - alphas[timesteps]).sqrt().view(-1, 1, 1, 1)
     noise = torch.randn(batch.latents.shape, generator=generator, device=device)

@@ -8,6 +8,8 @@ import os
 import shutil
 from pathlib import Path
 
+import diffusers
+
 from .words import BEHIND, COLOURS, FREQUENCIES, MATERIALS, SYNONYMS, TONES
 
 CLASSES = {
@@ -18,24 +20,38 @@ DEFAULTS = dict(steps=20, guidance=2.5, guidance_rescale=0.5)
 
 
 def export(networks, codec, recipe, facts, folder):
-    """Write `folder` (half-precision nets, full-precision codec) by way of a temporary neighbour."""
+    """Write `folder`: half-precision nets, and the codec in full precision so that its round trip stays exact."""
+    def write(fresh):
+        codec.save_pretrained(fresh / "vae")
+        for name, module in networks.modules.items():
+            copy.deepcopy(module).half().save_pretrained(fresh / name)
+        networks.tokenizer.save_pretrained(fresh / "tokenizer")
+        networks.scheduler.save_pretrained(fresh / "scheduler")
+        _write(fresh / "model_index.json", {"_class_name": "SwatchPipeline", "_diffusers_version": diffusers.__version__, **CLASSES})
+        (fresh / "README.md").write_text(model_card(facts))
+        weights = sorted(fresh.rglob("*.safetensors"))
+        for path in weights:
+            path.chmod(0o644)
+        _write(fresh / "swatch.json", {
+            "name": "swatch", "version": 0, "view_size": recipe.view_size, "latent_factor": recipe.patch,
+            "latent_channels": recipe.channels, "defaults": DEFAULTS, "words": known_words(), "training": facts,
+            "bytes": sum(p.stat().st_size for p in weights),
+            "sha256": {str(p.relative_to(fresh)): hashlib.sha256(p.read_bytes()).hexdigest() for p in weights}})
+
+    replace_by(folder, write)
+
+
+def replace_by(folder, write):
+    """Let `write` fill a temporary neighbour, then put it where `folder` is; readers see the old or the new one."""
     folder = Path(folder)
-    fresh = folder.with_name(f"{folder.name}.{os.getpid()}.new")
+    fresh, old = (folder.with_name(f"{folder.name}.{os.getpid()}.{end}") for end in ("new", "old"))
     shutil.rmtree(fresh, ignore_errors=True)
-    codec.save_pretrained(fresh / "vae")        # full precision: the round trip must stay exact
-    for name, module in networks.modules.items():
-        copy.deepcopy(module).half().save_pretrained(fresh / name)
-    networks.tokenizer.save_pretrained(fresh / "tokenizer")
-    networks.scheduler.save_pretrained(fresh / "scheduler")
-    _write(fresh / "model_index.json", {"_class_name": "SwatchPipeline", "_diffusers_version": "0.42.1", **CLASSES})
-    (fresh / "README.md").write_text(model_card(facts))
-    weights = sorted(fresh.rglob("*.safetensors"))
-    _write(fresh / "swatch.json", {
-        "name": "swatch", "version": 0, "view_size": recipe.view_size, "latent_factor": recipe.patch, "latent_channels": recipe.channels,
-        "defaults": DEFAULTS, "words": known_words(), "training": facts,
-        "bytes": sum(p.stat().st_size for p in weights),
-        "sha256": {str(p.relative_to(fresh)): hashlib.sha256(p.read_bytes()).hexdigest() for p in weights}})
-    _replace(fresh, folder)
+    fresh.mkdir(parents=True)
+    write(fresh)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(fresh, folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def known_words():
@@ -58,11 +74,3 @@ def model_card(facts):
 def _write(path, content):
     path.write_text(json.dumps(content, indent=2) + "\n")
 
-
-def _replace(fresh, folder):
-    """Put `fresh` where `folder` is; readers see the old or the new one."""
-    old = folder.with_name(f"{folder.name}.{os.getpid()}.old")
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(fresh, folder)
-    shutil.rmtree(old, ignore_errors=True)

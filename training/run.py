@@ -18,6 +18,7 @@ from engine.models.patch_codec import LinearPatchCodec
 
 from . import checkpoint, evaluation, export
 from .batches import Batches
+from .codec import fit, quality, train_decoder
 from .denoiser import average_of, train
 from .networks import build_networks
 from .painter import create_rings, run_painter
@@ -37,11 +38,12 @@ def log(text):
 
 
 class Run:
-    """One working folder with its recipe; `command` are the words that start a sibling stage."""
+    """One working folder with its recipe, seed and device."""
 
     def __init__(self, recipe, name, folder, seed, device, minutes=None):
         self.recipe, self.name, self.seed, self.device = recipe, name, seed, device
-        self.folder = Path(folder)
+        self.folder = Path(folder).resolve()
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.minutes = minutes or recipe.minutes
 
     def start(self, stage, *extra, nice=5):
@@ -51,12 +53,48 @@ class Run:
         with open(self.folder / f"{stage}.log", "a") as output:
             return subprocess.Popen(command, stdout=output, stderr=output, env=os.environ | ALLOCATOR, cwd=Path(__file__).parent.parent)
 
-    def pool(self, worker=0, workers=1):
+    def pool(self, worker=None):
+        """Render the geometry pool; without a worker number, with one process per worker of the recipe."""
         pool = Pool.create(self.folder / "pool", self.recipe.pool_views, self.recipe.view_size)
-        pool.fill(self.seed, worker, workers, self.device, self.recipe.held_out_views)
+        workers = self.recipe.pool_workers
+        others = [self.start("pool", "--worker", str(i), nice=0) for i in range(1, workers)] if worker is None else []
+        pool.fill(self.seed, worker or 0, workers, self.device, self.recipe.held_out_views)
+        for other in others:
+            if other.wait():
+                raise RuntimeError(f"a pool worker failed, see {self.folder / 'pool.log'}")
+        log(f"pool of {int(pool.ready.sum())} views")
+
+    def all(self):
+        """The whole recipe."""
+        self.pool()
+        self.fit_codec()
+        decoder = self.start("decoder")
+        self.denoise()
+        decoder.wait()
+        self.export()
+        self.sheet()
 
     def open_pool(self):
         return Pool(self.folder / "pool")
+
+    def fit_codec(self):
+        """The closed-form codec, from the first rendered views; an existing one is kept, latents depend on it."""
+        if (self.folder / "codec").exists():
+            return
+        codec = fit(self.recipe, self.open_pool(), self.seed, self.device)
+        export.replace_by(self.folder / "codec", codec.save_pretrained)
+        log(f"codec {quality(codec, self.recipe, self.open_pool())}")
+
+    def refine_codec(self):
+        """Train the codec's decoder; latents stay the same, so this may run beside the denoiser."""
+        codec, pool = self.codec(), self.open_pool()
+        before = quality(codec, self.recipe, pool)
+        train_decoder(codec, self.recipe, pool, self.seed, self.recipe.codec_minutes, log)
+        after = quality(codec, self.recipe, pool)
+        log(f"decoder before {before} after {after}")
+        if after["psnr_refined"] > before["psnr_refined"]:
+            export.replace_by(self.folder / "codec", codec.save_pretrained)
+            (self.folder / "codec_quality.json").write_text(json.dumps(after))
 
     def codec(self):
         return LinearPatchCodec.from_pretrained(self.folder / "codec").to(self.device)
@@ -69,7 +107,7 @@ class Run:
                     lambda: os.getppid() == parent, log)
 
     def denoise(self):
-        """Train, with a painter beside; export and draw sheets from other processes on the way, export at the end."""
+        """Train, with a painter beside; exports and sheets are made by other processes on the way."""
         painter = self.start("paint", nice=10)
         try:
             full, half = create_rings(self.recipe, self.folder / "ring")
@@ -77,14 +115,15 @@ class Run:
                 if painter.poll() is not None:
                     raise RuntimeError(f"the painter stopped, see {self.folder / 'paint.log'}")
                 time.sleep(0.2)
-            batches = Batches(self.recipe, self.open_pool(), full, half, self.seed + int(time.time()), self.device)
+            batches = Batches(self.recipe, self.open_pool(), full, half, self.device)
             networks = build_networks(self.recipe, self.seed)
             for module in networks.modules.values():
                 module.to(self.device, memory_format=torch.channels_last).train()
-            every = [(EXPORT_EVERY, lambda *_: self.start("export")), (SHEET_EVERY, lambda *_: self.start("sheet"))]
-            train(networks, batches, self.recipe, self.seed, self.folder / "checkpoint", self.minutes, every, log)
+            every = [(EXPORT_EVERY, "export"), (SHEET_EVERY, "sheet")]
+            train(networks, batches, self.recipe, self.seed, self.folder / "checkpoint", self.minutes, every, self.start, log)
         finally:
             painter.terminate()
+            painter.wait()
 
     def trained(self):
         """The averaged networks of the last checkpoint and its facts."""

@@ -101,7 +101,9 @@ def read_job(folder: Path) -> Job:
     record = _read_record(path)
     _check_proto(path, record)
     mesh = record.get("mesh")
-    mesh_path = inside(folder, mesh if isinstance(mesh, str) else "")
+    if not isinstance(mesh, str) or not mesh:
+        raise JobError(f"{path}: names no mesh file (mesh).", "Start the job again.")
+    mesh_path = inside(folder, mesh)
     try:
         cameras = _read_cameras(record.get("cameras"))
         settings = resolve(record.get("settings"))

@@ -14,11 +14,9 @@ from engine.mesh import Mesh
 from engine.raster import Rasterizer
 from engine.raster.texels import TexelMap, rasterize_uv
 
-from .bake import Baked, bake
-from .fill import fill
-from .pad import pad
-
-__all__ = ["Finished", "bake", "fill", "finish", "pad", "texture_image"]
+from .bake import Baked, bake_views
+from .fill import fill_unseen
+from .pad import pad_charts
 
 
 @dataclass(frozen=True)
@@ -35,9 +33,9 @@ def finish(views: Tensor, mesh: Mesh, cameras: Sequence[Camera], rasterizer: Ras
            padding: int = 16) -> Finished:
     """The texture of `size`^2 texels that `views` [N,3,H,H] (RGB in 0..1) paint on the mesh."""
     texels = rasterize_uv(mesh, size)
-    baked = bake(views, texels, mesh, cameras, rasterizer)
+    baked = bake_views(views, texels, mesh, cameras, rasterizer)
     known = baked.owner >= 0
-    colour = fill(texels.position, texels.normal, baked.colour, known)
+    colour = fill_unseen(texels.position, texels.normal, baked.colour, known)
     return Finished(texture_image(colour, texels, padding), texels, baked, seen_share(mesh, texels, known))
 
 
@@ -46,7 +44,7 @@ def texture_image(colour: np.ndarray, texels: TexelMap, padding: int = 16) -> np
     image, covered = np.zeros((texels.size, texels.size, 3), np.float32), np.zeros((texels.size, texels.size), bool)
     image.reshape(-1, 3)[texels.index] = colour
     covered.reshape(-1)[texels.index] = True
-    return pad(image, covered, padding)
+    return pad_charts(image, covered, padding)
 
 
 def seen_share(mesh: Mesh, texels: TexelMap, known: np.ndarray) -> float:

@@ -19,7 +19,7 @@ from engine.mesh import Mesh
 from engine.raster import Rasterizer
 from engine.raster.texels import TexelMap
 from engine.raster.visibility import visible
-from engine.spaces.uv.feather import breaks, feather
+from engine.spaces.uv.edges import breaks, edge_distance
 from engine.spaces.uv.gather import Pairs, texel_pairs
 from engine.spaces.uv.screen import look
 
@@ -38,7 +38,7 @@ class Baked:
     owner: np.ndarray   # i16[M] the view that counts most; -1 where none sees it
 
 
-def bake(views: Tensor, texels: TexelMap, mesh: Mesh, cameras: Sequence[Camera], rasterizer: Rasterizer, *,
+def bake_views(views: Tensor, texels: TexelMap, mesh: Mesh, cameras: Sequence[Camera], rasterizer: Rasterizer, *,
          steepest: float = 75.0, bands: Sequence[tuple[float | None, float]] = BANDS) -> Baked:
     """Gather `views` [N,3,H,H] in 0..1 into the texels. Memory beyond the result: the bands, N bits per texel, a chunk."""
     count, _, side, width = views.shape
@@ -46,19 +46,20 @@ def bake(views: Tensor, texels: TexelMap, mesh: Mesh, cameras: Sequence[Camera],
         raise ValueError(f"{len(cameras)} cameras need as many square views, got a tensor of shape {tuple(views.shape)}")
     screen = look(mesh.positions, mesh.triangles, cameras)
     ids = rasterizer.triangle_ids(screen.clip, screen.triangles, side, side)
-    soft = feather(screen, ids, max(2.0, side / 64))
+    away = edge_distance(screen, ids)
     pixels = views.detach().to("cpu", torch.float32).permute(0, 2, 3, 1).contiguous().numpy()
-    layers = split(pixels, *breaks(screen, ids), [blur * side for blur, _ in bands if blur is not None])
+    blurs = [blur * side for blur, _ in bands if blur is not None]
+    layers, reaches = split(pixels, *breaks(screen, ids), blurs), [1.0, *(1.5 * blur for blur in blurs)]
     layers = [torch.from_numpy(layer.reshape(-1, 3)) for layer in layers]
     seen_by = visible(texels, mesh, cameras, rasterizer, max(2048, 2 * side))
     total = len(texels.triangle)
     result = Baked(np.zeros((total, 3), np.float32), np.zeros(total, np.float32), np.full(total, -1, np.int16))
     for first in range(0, total, CHUNK):
         rows = slice(first, min(first + CHUNK, total))
-        pairs = texel_pairs(mesh, screen, part(texels, rows), np.ascontiguousarray(seen_by[:, rows]), ids, soft,
-                            texels.size, steepest)
-        for layer, (_, power) in zip(layers, bands, strict=True):
-            result.colour[rows] += pairs.unproject_map(power)[0](layer).numpy()
+        pairs = texel_pairs(mesh, screen, part(texels, rows), np.ascontiguousarray(seen_by[:, rows]), ids, away,
+                            texels.size, max(2.0, side / 64), steepest)
+        for layer, (_, power), reach in zip(layers, bands, reaches, strict=True):
+            result.colour[rows] += pairs.feathered(reach).unproject_map(power)[0](layer).numpy()
         result.owner[rows], result.weight[rows] = best_view(pairs, max(power for _, power in bands))
     np.clip(result.colour, 0, 1, out=result.colour)
     return result

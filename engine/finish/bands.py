@@ -15,7 +15,7 @@ PASSES = 3  # of the recursive filter: fewer leave streaks
 def split(views: np.ndarray, right: np.ndarray, below: np.ndarray, sigmas: Sequence[float]) -> list[np.ndarray]:
     """Bands from fine to coarse that sum to `views` f32[N,H,W,C]; one more than there are `sigmas` (pixels, rising).
 
-    right, below: bool[N,H,W] where a pixel and its neighbour show different surfaces (`spaces.uv.feather.breaks`).
+    right, below: bool[N,H,W] where a pixel and its neighbour show different surfaces (`spaces.uv.edges.breaks`).
     """
     bands, rest = [], views
     for sigma in sigmas:

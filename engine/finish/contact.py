@@ -26,7 +26,7 @@ DIRECTIONS = (("front", 0, 8), ("front right", 45, 30), ("right", 90, 8), ("back
               ("back", 180, 8), ("back left", 225, 30), ("left", 270, 8), ("front left", 315, -20))
 FOV = 28.0          # degrees
 FILLED = 0.94       # of the tile
-PAPER = np.float32(0.955)
+PAPER = 243           # of 255
 INK = (70, 70, 72)
 GREY = np.float32(0.72)
 KEY = np.array([-0.35, 0.5, 1.0])  # the light's direction in camera space
@@ -38,9 +38,18 @@ def contact_sheet(mesh: Mesh, texture: np.ndarray, path: Path, rasterizer: Raste
     buffer = render_gbuffer(rasterizer, mesh, cameras, 2 * tile, 2 * tile)
     light = shade(buffer, mesh, cameras)
     small = shrink(texture, buffer.footprint[buffer.mask])
+    rows = tall(buffer.mask)
     textured = [paint(sample(small, uv), lit, mask) for uv, lit, mask in zip(buffer.uv, light, buffer.mask, strict=True)]
     grey = [paint(np.full((*lit.shape, 3), GREY), lit, mask) for lit, mask in zip(light, buffer.mask, strict=True)]
-    write_png(path, lay_out(textured, grey, tile))
+    write_png(path, lay_out([t[rows] for t in textured], [g[rows] for g in grey], tile))
+
+
+def tall(mask: np.ndarray) -> slice:
+    """The rows of the tiles, half the size of mask bool[N,2h,2w], that any view uses, and some air: flat things need no
+    square tiles."""
+    used = np.flatnonzero(mask.any((0, 2))) // 2
+    size, air = mask.shape[1] // 2, mask.shape[1] // 40
+    return slice(max(int(used[0]) - air, 0), min(int(used[-1]) + 1 + air, size)) if len(used) else slice(size)
 
 
 def sheet_cameras(positions: np.ndarray) -> list[Camera]:
@@ -97,21 +106,21 @@ def sample(texture: np.ndarray, uv: np.ndarray) -> np.ndarray:
 
 def paint(colour: np.ndarray, light: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """One tile u8[h,w,3] at half size: sRGB colours [2h,2w,3] lit in linear light, on paper."""
-    linear = np.where(inside[..., None], colour.clip(0, 1) ** 2.2 * light[..., None], PAPER**2.2)
+    linear = np.where(inside[..., None], colour.clip(0, 1) ** 2.2 * light[..., None], (PAPER / 255) ** 2.2)
     h, w = inside.shape[0] // 2, inside.shape[1] // 2
     return to_bytes(linear.reshape(h, 2, w, 2, 3).mean((1, 3)).clip(0, 1) ** (1 / 2.2))
 
 
 def lay_out(textured: list[np.ndarray], grey: list[np.ndarray], tile: int) -> np.ndarray:
-    """Rows of four: textured, grey, textured, grey, with names under the pairs."""
-    gap, label = tile // 40, tile // 10
-    columns, pair = 4, 2 * tile + label
-    height = (len(textured) // columns) * (pair + gap) + gap
-    sheet = Image.new("RGB", (columns * (tile + gap) + gap, height), (int(PAPER * 255),) * 3)
+    """Rows of four: textured, grey below, names below that. Images u8[h,tile,3]."""
+    gap, label, high = tile // 40, tile // 10, len(textured[0])
+    columns, pair = 4, 2 * high + label + gap
+    height = (len(textured) // columns) * (pair + 2 * gap) + gap
+    sheet = Image.new("RGB", (columns * (tile + gap) + gap, height), (PAPER,) * 3)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=max(label * 0.55, 8))
     for i, (above, below) in enumerate(zip(textured, grey, strict=True)):
-        left, top = gap + (i % columns) * (tile + gap), gap + (i // columns) * (pair + gap)
+        left, top = gap + (i % columns) * (tile + gap), gap + (i // columns) * (pair + 2 * gap)
         sheet.paste(Image.fromarray(above), (left, top))
-        sheet.paste(Image.fromarray(below), (left, top + tile))
-        pen.text((left + tile // 2, top + 2 * tile + label // 2), DIRECTIONS[i][0], INK, font, anchor="mm")
+        sheet.paste(Image.fromarray(below), (left, top + high + gap))
+        pen.text((left + tile // 2, top + 2 * high + gap + label // 2), DIRECTIONS[i][0], INK, font, anchor="mm")
     return np.asarray(sheet)

@@ -17,11 +17,11 @@ from scipy.spatial import cKDTree
 
 CELLS = 200         # cells along the diagonal of the object
 NEIGHBOURS = 8
-GUESS = 1e-4        # pull of the nearest seen colours: decides only where no link leads to a seen cell
+GUESS = 1e-3        # pull of the nearest seen colours: they decide beyond about 16 cells from the border
 GREY = 0.5
 
 
-def fill(position: np.ndarray, normal: np.ndarray, colour: np.ndarray, known: np.ndarray) -> np.ndarray:
+def fill_unseen(position: np.ndarray, normal: np.ndarray, colour: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Colours f32[M,3] with every texel that is not `known` bool[M] filled. position, normal: f32[M,3] world."""
     if known.all():
         return colour
@@ -78,14 +78,14 @@ def thin(position: np.ndarray, normal: np.ndarray, colour: np.ndarray, chosen: n
 
 
 def alike(normal: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """1 for equal normals, 0.01 for those more than about 90 degrees apart. other: [..., n, 3] for normal [..., 3]."""
-    return np.maximum(np.einsum("kd,knd->kn", normal, other), 0.0) ** 2 + 0.01
+    """How well normals f32[K,n,3] go with normals f32[K,3]: 1 if equal, 1/8 at a right angle, 0 (almost) if opposite."""
+    return ((1 + np.einsum("kd,knd->kn", normal, other)) / 2).clip(0, 1) ** 3 + 1e-6
 
 
 def blend(where: Cells, cells: Cells, near: np.ndarray, cell: float) -> np.ndarray:
     """Mean colour of cells `near` i64[K,n], weighted by distance and normal."""
     away = ((where.position[:, None] - cells.position[near]) ** 2).sum(2)
-    weight = alike(where.normal, cells.normal[near]) ** 2 / (away + (0.3 * cell) ** 2) ** 1.5
+    weight = alike(where.normal, cells.normal[near]) / (away + (0.3 * cell) ** 2) ** 1.5
     return np.einsum("kn,knd->kd", weight / weight.sum(1, keepdims=True), cells.colour[near]).astype(np.float32)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from engine.raster.jit import kernel
 
 
-def pad(image: np.ndarray, covered: np.ndarray, padding: int = 16) -> np.ndarray:
+def pad_charts(image: np.ndarray, covered: np.ndarray, padding: int = 16) -> np.ndarray:
     """A texture f32[T,T,3] with a colour everywhere.
 
     covered: bool[T,T], texels of charts, which stay as they are. Up to `padding` texels away the nearest chart

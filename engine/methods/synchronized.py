@@ -54,7 +54,8 @@ class Given:
     pixels: the codec, and the canonical space as decoded views see it: the views agree as images.
     known: texels that stay as they are.
     strength: how far views move to their agreement, 0..1, by progress 0..1; instance cases only.
-    x: the noisy views [N, C, H, W] at the first level; drawn when None.
+    x: the noisy views [N, C, H, W] at the first level; drawn when None. Canonical cases start from their merge, which
+        keeps the noise only where merging undoes projecting.
     """
 
     pixels: tuple[Codec, CanonicalSpace] | None = None

@@ -17,7 +17,7 @@ import torch
 
 from blender_addon.jobs.errors import ModelError
 from engine.models.folders import CARD, ModelFolder, Report, verify_manifest
-from engine.models.hub import fetch, is_hub_id
+from engine.models.hub import PINNED, fetch, is_hub_id
 
 if TYPE_CHECKING:
     from engine.denoiser import Denoiser
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 FAMILIES = {
     "StableDiffusionPipeline": "engine.models.stable_diffusion",
     "StableDiffusionControlNetPipeline": "engine.models.stable_diffusion",
+    "SwatchPipeline": "engine.models.stable_diffusion",
     "SwatchPipeline": "engine.models.stable_diffusion",
 }
 BUNDLED = {"swatch": Path(__file__).parent / "swatch"}
@@ -41,9 +42,10 @@ class Model(Protocol):
     factor: int  # view pixels per latent cell
     channels: int  # latent channels
     default_guidance: float
+    default_guidance_rescale: float
     default_steps: int
     cheap_codec: bool  # encode and decode are linear and cost nothing: views can be joined as pixels in each step
-    known_words: dict[str, Any] | None  # the whole vocabulary of a small model by kind; None: any words
+    known_words: dict[str, Any] | None  # what a small model knows, phrases by kind as in swatch.json; None: any words
     info: dict[str, Any]  # licence, fingerprint, revision, versions, dtype: for reports
 
     def encode(self, rgb: torch.Tensor) -> torch.Tensor:
@@ -88,7 +90,7 @@ def load_model(
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """"base+control" as (base, control), control "" where none is named. A "+" inside an existing path is part of it."""
+    """"base+control" as (base, control), control "" where none is named. A "+" in an existing path is part of it."""
     if Path(name).expanduser().is_dir():
         return name, ""
     base, _, control = name.rpartition("+")
@@ -96,7 +98,7 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 def find_folder(name: str, parts: tuple[str, ...] | None = None) -> ModelFolder:
-    """The folder of a bundled model, a path, or a hub id. `parts`: what to fetch of a hub model (default: a pipeline)."""
+    """The folder of a bundled model, a path, or a hub id. `parts`: what to fetch from the hub (default: a pipeline)."""
     if name in BUNDLED:
         path = Path(os.environ.get(f"TWEED_{name.upper()}") or BUNDLED[name])
         if not (path / CARD).exists():
@@ -118,7 +120,7 @@ def find_folder(name: str, parts: tuple[str, ...] | None = None) -> ModelFolder:
     known = ", ".join(f'"{word}"' for word in BUNDLED)
     raise ModelError(
         f'There is no model "{name}": no folder of that name, and it is no hub id.',
-        f"Choose {known}, the path of a diffusers folder, or an id such as stable-diffusion-v1-5/stable-diffusion-v1-5.",
+        f"Choose {known}, the path of a diffusers folder, or an id such as {next(iter(PINNED))}.",
     )
 
 
@@ -133,7 +135,7 @@ def family_of(folder: ModelFolder) -> str:
     if named not in FAMILIES:
         raise ModelError(
             f'Model "{folder.name}" is made for {named or "an unnamed pipeline"}, which Tweed cannot run yet.',
-            f"Choose a model made for one of: {', '.join(FAMILIES)}.",
+            f"Choose a model made for one of: {', '.join(name for name in FAMILIES if name.startswith('Stable'))}.",
         )
     return named
 

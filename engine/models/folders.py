@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Model folders in the diffusers layout: what is in them, whether it is whole, and its parts as torch modules.
 
-    model_index.json  unet/config.json  unet/diffusion_pytorch_model.safetensors  vae/ ...  scheduler/scheduler_config.json
+    model_index.json  scheduler/scheduler_config.json  unet/config.json  unet/diffusion_pytorch_model.safetensors  vae/
 
 Weights are read from safetensors only: a pickle (.bin, .ckpt) can run any code when it is opened. Whatever is missing
 or broken is a `ModelError` that names the file and what to do.
@@ -36,9 +36,9 @@ CLASSES = {
 }
 WEIGHT_NAMES = ("diffusion_pytorch_model", "model")  # diffusers' and transformers' file names, without the ending
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
-MANIFEST = "manifest.json"  # {"files": {"unet/config.json": {"bytes": 812, "sha256": "..."}, ...}}
+MANIFEST = "manifest.json"  # {"sha256": {"unet/config.json": "9f86d0...", ...}}; the card may hold the same list
 Report = Callable[[str, int, int], None]  # (part that is being loaded, how many are done, of how many)
-CARD = "swatch.json"  # the bundled model's own facts: words, licence, default guidance and steps
+CARD = "swatch.json"  # the bundled model's own facts: words, licence, defaults, checksums
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def check_weights(where: Path, model: str) -> str:
                 return variant
     if any(path.suffix in PICKLES for path in where.iterdir()):
         raise ModelError(
-            f'Model "{model}" has only pickled weights (.bin) in {where}, which Tweed does not open: they can run code.',
+            f'Model "{model}" has only pickled weights (.bin) in {where}, which Tweed never opens: they can run code.',
             "Use a version of the model with .safetensors files, or convert it with diffusers on a machine you trust.",
         )
     raise ModelError(f'Model "{model}" has no weights (.safetensors) in {where}.', _again(model))
@@ -196,7 +196,7 @@ def check_safetensors(path: Path, model: str) -> None:
             )
         length = int.from_bytes(start, "little") if len(start) == 8 else 0
         if not 0 < length <= min(size - 8, 100_000_000):
-            raise ModelError(f'{_where(path)} of model "{model}" is cut short or is no safetensors file.', _again(model))
+            raise ModelError(f'{_where(path)} of model "{model}" is cut short or no safetensors file.', _again(model))
         try:
             header = json.loads(file.read(length))
             data = max((entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"), default=0)
@@ -209,33 +209,27 @@ def check_safetensors(path: Path, model: str) -> None:
 
 
 def verify_manifest(folder: ModelFolder, contents: bool = True) -> int:
-    """Compares the folder with its manifest where it has one; `contents` False compares sizes only.
+    """Compares the folder's files with its list of checksums where it has one; `contents` False: that they are there.
 
-    Returns the number of files checked (0 without a manifest). Raises `ModelError` naming the first wrong file.
+    Returns the number of files checked (0 without a list). Raises `ModelError` naming the first wrong file.
     """
-    if not (folder.path / MANIFEST).exists():
-        return 0
-    files = folder.json(MANIFEST).get("files")
-    if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
-        raise ModelError(f'{MANIFEST} of model "{folder.name}" does not list the files.', _again(folder.name))
-    for relative, expected in sorted(files.items()):
+    source = MANIFEST if (folder.path / MANIFEST).exists() else CARD
+    listed = folder.json(source).get("sha256", {}) if (folder.path / source).exists() else {}
+    if not isinstance(listed, dict) or (source == MANIFEST and not listed):
+        raise ModelError(f'{source} of model "{folder.name}" does not list the files.', _again(folder.name))
+    for relative, expected in sorted(listed.items()):
         path = folder.path / relative
-        if not path.exists():
+        if not path.is_file():
             raise ModelError(f'Model "{folder.name}" has no {relative}.', _again(folder.name))
-        if path.stat().st_size != expected.get("bytes"):
-            raise ModelError(
-                f'{relative} of model "{folder.name}" has {path.stat().st_size} bytes, not {expected.get("bytes")}.',
-                _again(folder.name),
-            )
-        if contents and sha256(path) != expected.get("sha256"):
+        if contents and sha256(path) != expected:
             raise ModelError(f'{relative} of model "{folder.name}" was changed or damaged.', _again(folder.name))
-    return len(files)
+    return len(listed)
 
 
 def write_manifest(path: Path) -> dict[str, Any]:
     """Writes `manifest.json` for the folder `path` (every file but itself) and returns it."""
-    files = {p.relative_to(path).as_posix(): p for p in sorted(path.rglob("*")) if p.is_file() and p.name != MANIFEST}
-    found = {"files": {name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for name, p in files.items()}}
+    files = [file for file in sorted(path.rglob("*")) if file.is_file() and file.name != MANIFEST]
+    found = {"sha256": {file.relative_to(path).as_posix(): sha256(file) for file in files}}
     (path / MANIFEST).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return found
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models from the Hugging Face hub: pinned revisions, safetensors only, and no network once they are on this machine."""
+"""Models from the Hugging Face hub: pinned revisions, safetensors only, and no network once they are here."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from blender_addon.jobs.errors import ModelError
+from blender_addon.jobs.errors import ModelError, SettingsError
 from engine.denoiser import PREDICTIONS, Denoiser, guide, predicts_x0
 from engine.device import dtype_for, free_memory, memory_guard
 from engine.models.folders import ModelFolder, Report, fingerprint, licence, load_part
@@ -36,6 +36,7 @@ class StableDiffusion:
     factor: int
     channels: int
     default_guidance: float
+    default_guidance_rescale: float
     default_steps: int
     cheap_codec: bool
     known_words: dict[str, Any] | None
@@ -143,7 +144,12 @@ class StableDiffusion:
         The batch given to the U-Net is [avoided texts of views 0..N-1, prompts of views 0..N-1].
         """
         if len(prompts) != len(avoids) or (control is not None and len(control) != len(prompts)):
-            raise ValueError(f"{len(prompts)} prompts, {len(avoids)} avoids, {0 if control is None else len(control)} depths")
+            depths = 0 if control is None else len(control)
+            raise ValueError(f"{len(prompts)} prompts, {len(avoids)} avoids, {depths} depths")
+        if control is not None and any(side % self.factor for side in control.shape[-2:]):
+            sides = " x ".join(str(side) for side in control.shape[-2:])
+            raise SettingsError(f"view_size is {sides}; {self.name} needs a multiple of {self.factor}.",
+                                f"{self.name} was trained at {self.view_size}.", key="view_size")  # fmt: skip
         with memory_guard(self.device, "Preparing the views"):
             network = BoundNetwork(
                 model=self,
@@ -255,6 +261,7 @@ def _assemble(
 ) -> StableDiffusion:  # fmt: skip
     codec, unet, controlnet = parts["vae"], parts["unet"], parts.get("controlnet")
     card, factor = folder.card(), _factor(codec)
+    defaults = card.get("defaults", {})
     depth_embedding = None
     if controlnet is not None:
         depth_embedding, controlnet.controlnet_cond_embedding = controlnet.controlnet_cond_embedding, nn.Identity()
@@ -263,8 +270,9 @@ def _assemble(
         view_size=int(card.get("view_size") or unet.config.sample_size * factor),
         factor=factor,
         channels=int(unet.config.in_channels),
-        default_guidance=float(card.get("guidance", 7.5)),
-        default_steps=int(card.get("steps", 30)),
+        default_guidance=float(defaults.get("guidance", 7.5)),
+        default_guidance_rescale=float(defaults.get("guidance_rescale", 0.0)),
+        default_steps=int(defaults.get("steps", 30)),
         cheap_codec=type(codec).__name__ in LINEAR_CODECS,
         known_words=card.get("words"),
         info=_info(folder, control, dtype),
@@ -310,7 +318,7 @@ def _check_fit(name: str, parts: dict[str, Any], scheduler: dict[str, Any]) -> N
     text = parts["text_encoder"].config.hidden_size
     if unet.cross_attention_dim != text:
         raise ModelError(
-            f'The U-Net of model "{name}" reads texts of width {unet.cross_attention_dim}, its text encoder writes {text}.',
+            f'The U-Net of model "{name}" reads text of width {unet.cross_attention_dim}, not {text}.',
             "The parts are of different models: copy or download the folder again.",
         )
     keys = ("in_channels", "cross_attention_dim", "block_out_channels")
@@ -358,8 +366,11 @@ def _words(text: str) -> list[str]:
     return re.findall(r"[^\W\d_]+|,", text.lower())
 
 
-def _vocabulary(known_words: dict[str, list[str]]) -> set[str]:
-    return {word for entries in known_words.values() for entry in entries for word in _words(entry)}
+def _vocabulary(known: Any) -> set[str]:
+    """Every word in the phrases of a card's nested dictionaries and lists; "{1}" in them stands for a colour."""
+    if isinstance(known, str):
+        return set(_words(known)) - {","}
+    return set().union(*(_vocabulary(entry) for entry in (known.values() if isinstance(known, dict) else known)))
 
 
 def _info(folder: ModelFolder, control: ModelFolder | None, dtype: torch.dtype) -> dict[str, Any]:
@@ -374,5 +385,6 @@ def _info(folder: ModelFolder, control: ModelFolder | None, dtype: torch.dtype) 
         "versions": {library: importlib.metadata.version(library) for library in libraries},
     }
     if control is not None and control.path.parent != folder.path:
-        found["control"] = {"name": control.name, "revision": control.revision, "fingerprint": fingerprint(control.path)}
+        print_of = fingerprint(control.path)
+        found["control"] = {"name": control.name, "revision": control.revision, "fingerprint": print_of}
     return found

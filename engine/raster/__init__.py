@@ -53,8 +53,10 @@ def _reference(device: str) -> Rasterizer:
 def _module_missing(name: str) -> str:
     try:
         importlib.import_module(name)
-    except ImportError as error:
-        return f"{name} is not installed ({error})"
+    except ModuleNotFoundError as error:
+        return f"{error.name} is not installed"
+    except (ImportError, OSError, RuntimeError) as error:  # there, but not for this Python, torch or driver
+        return f"{name} does not load: {error}"
     return ""
 
 
@@ -66,7 +68,11 @@ def _nvdiffrast_missing() -> str:
     return _module_missing("nvdiffrast.torch")
 
 
-RASTERIZERS: dict[str, Callable[[str], Rasterizer]] = {"nvdiffrast": _nvdiffrast, "numba": _numba, "reference": _reference}
+RASTERIZERS: dict[str, Callable[[str], Rasterizer]] = {
+    "nvdiffrast": _nvdiffrast,
+    "numba": _numba,
+    "reference": _reference,
+}
 
 MISSING: dict[str, Callable[[], str]] = {
     "nvdiffrast": _nvdiffrast_missing,
@@ -88,12 +94,11 @@ def pick_rasterizer(name: str = "auto", device: object = "cpu") -> Rasterizer:
     if name == "auto":
         return pick_rasterizer(_best(str(device)), device)
     if name not in RASTERIZERS:
-        raise SettingsError(
-            f'There is no rasterizer called "{name}".', f"Choose one of: auto, {', '.join(RASTERIZERS)}.", key="rasterizer"
-        )
+        choices = f"Choose one of: auto, {', '.join(RASTERIZERS)}."
+        raise SettingsError(f'There is no rasterizer called "{name}".', choices, key="rasterizer")
     reason = MISSING[name]()
     if reason:
-        raise DeviceError(f"The rasterizer {name} cannot be used here: {reason}.", 'Choose rasterizer "auto" or "numba".')
+        raise DeviceError(f"The rasterizer {name} cannot be used: {reason}.", 'Choose rasterizer "auto" or "numba".')
     return RASTERIZERS[name](str(device))
 
 

@@ -59,8 +59,9 @@ def resolve_rows(first, last, ids, clip, positions, triangles, uvs, triangle_uvs
             length, along, distance = 0.0, 0.0, 0.0
             for axis in range(3):
                 p, q = (axis + 1) % 3, (axis + 2) % 3
-                n[axis] = (np.float64(positions[j, p]) - positions[i, p]) * (np.float64(positions[k, q]) - positions[i, q])
-                n[axis] -= (np.float64(positions[j, q]) - positions[i, q]) * (np.float64(positions[k, p]) - positions[i, p])
+                up, uq = np.float64(positions[j, p]) - positions[i, p], np.float64(positions[j, q]) - positions[i, q]
+                vp, vq = np.float64(positions[k, p]) - positions[i, p], np.float64(positions[k, q]) - positions[i, q]
+                n[axis] = up * vq - uq * vp
                 length += n[axis] * n[axis]
             if length > 0.0:
                 for axis in range(3):
@@ -79,7 +80,8 @@ def resolve_rows(first, last, ids, clip, positions, triangles, uvs, triangle_uvs
             volume -= clip[i, 1] * (clip[j, 0] * clip[k, 3] - clip[j, 3] * clip[k, 0])
             volume += clip[i, 3] * (clip[j, 0] * clip[k, 1] - clip[j, 1] * clip[k, 0])
             if total != 0.0:
-                footprint[row, column] = min(abs(area * volume / (total * total * total)) * 4.0 / (width * height), 1.0)
+                stretch = abs(area * volume * volume / (total * total * total))
+                footprint[row, column] = min(stretch * 4.0 / (width * height), 1.0)
 
 
 @kernel

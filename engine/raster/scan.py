@@ -53,8 +53,8 @@ def scan(
             view, band = divmod(number, bands)
             top, bottom = height * band // bands, height * (band + 1) // bands
             counts = layers[view, top:bottom] if count_layers else NO_LAYERS
-            keys = scratch[: bottom - top]
-            scan_band(clip[view], triangles, snapped[view], depth[view], top, height, keys, counts, ids[view, top:bottom])
+            keys, out = scratch[: bottom - top], ids[view, top:bottom]
+            scan_band(clip[view], triangles, snapped[view], depth[view], top, height, keys, counts, out)
 
     spread(views, snap)
     spread(views * bands, draw)

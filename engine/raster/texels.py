@@ -69,9 +69,8 @@ def rasterize_uv(mesh: Mesh, size: int, border: float = BORDER) -> TexelMap:
                          index, triangle, outside, barycentrics, position, normal)  # fmt: skip
 
     spread(len(bands), place)
-    return TexelMap(
-        size, index, triangle, barycentrics, outside, position, normal, int(layers.max(initial=0)), shared / max(covered, 1)
-    )
+    most = int(layers.max(initial=0))
+    return TexelMap(size, index, triangle, barycentrics, outside, position, normal, most, shared / max(covered, 1))
 
 
 @kernel
@@ -82,7 +81,7 @@ def nearest_weights(px, py, ax, ay, bx, by, cx, cy):
         b = ((px - ax) * (cy - ay) - (py - ay) * (cx - ax)) / area
         c = ((bx - ax) * (py - ay) - (by - ay) * (px - ax)) / area
         if b >= 0.0 and c >= 0.0 and b + c <= 1.0:
-            return 1.0 - b - c, b, c, 0.0
+            return max(1.0 - b - c, 0.0), b, c, 0.0
     best_a, best_b, best_c, best = 1.0, 0.0, 0.0, np.inf
     for edge in range(3):
         sx, sy, ex, ey = ax, ay, bx, by
@@ -168,8 +167,9 @@ def place_texels(first, last, ids, start, positions, triangles, uvs, triangle_uv
             for axis in range(3):
                 position[m, axis] = a * positions[i, axis] + b * positions[j, axis] + c * positions[k, axis]
                 p, q = (axis + 1) % 3, (axis + 2) % 3
-                n[axis] = (np.float64(positions[j, p]) - positions[i, p]) * (np.float64(positions[k, q]) - positions[i, q])
-                n[axis] -= (np.float64(positions[j, q]) - positions[i, q]) * (np.float64(positions[k, p]) - positions[i, p])
+                up, uq = np.float64(positions[j, p]) - positions[i, p], np.float64(positions[j, q]) - positions[i, q]
+                vp, vq = np.float64(positions[k, p]) - positions[i, p], np.float64(positions[k, q]) - positions[i, q]
+                n[axis] = up * vq - uq * vp
                 length += n[axis] * n[axis]
             for axis in range(3):
                 normal[m, axis] = n[axis] / np.sqrt(length) if length > 0.0 else 0.0

@@ -8,22 +8,34 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.setup import pip, venv
 from engine.setup.console import SetupProblem, say
-from engine.setup.machine import ask, can_use_apt, hidden_window
+from engine.setup.machine import Run, ask, can_use_apt, hidden_window
 
 OLDEST = (4, 2)
-WHEELS = {(3, 11): "4.5.15", (3, 13): "5.2.3"}  # Python -> the bpy wheel made for it (requirements/blender.txt pins the same)
+WHEELS = {
+    (3, 11): "4.5.15",
+    (3, 13): "5.2.3",
+}  # Python -> the bpy wheel made for it (requirements/blender.txt pins the same)
 
 # Shared libraries that the bpy wheel needs from the system -> Debian's package for each.
 LIBRARIES = {
-    "libX11": "libx11-6", "libXrender": "libxrender1", "libXfixes": "libxfixes3", "libXi": "libxi6", "libXxf86vm": "libxxf86vm1",
-    "libxkbcommon": "libxkbcommon0", "libSM": "libsm6", "libICE": "libice6", "libGL": "libgl1", "libEGL": "libegl1",
-    "libXext": "libxext6", "libgomp": "libgomp1",
+    "libX11": "libx11-6",
+    "libXrender": "libxrender1",
+    "libXfixes": "libxfixes3",
+    "libXi": "libxi6",
+    "libXxf86vm": "libxxf86vm1",
+    "libxkbcommon": "libxkbcommon0",
+    "libSM": "libsm6",
+    "libICE": "libice6",
+    "libGL": "libgl1",
+    "libEGL": "libegl1",
+    "libXext": "libxext6",
+    "libgomp": "libgomp1",
 }
 
 
@@ -44,7 +56,14 @@ class Application:
     def sandboxed(self) -> str:
         """The name of a sandbox that may keep Blender from starting the engine, or ""."""
         text = self.path.as_posix().lower()
-        return next((name for mark, name in (("/snap/", "Snap"), ("flatpak", "Flatpak"), ("windowsapps", "Microsoft Store")) if mark in text), "")
+        return next(
+            (
+                name
+                for mark, name in (("/snap/", "Snap"), ("flatpak", "Flatpak"), ("windowsapps", "Microsoft Store"))
+                if mark in text
+            ),
+            "",
+        )
 
 
 def candidates(system: str, environment: Mapping[str, str], home: Path) -> Iterable[Path]:
@@ -77,12 +96,14 @@ def newest(paths: Iterable[Path]) -> list[Path]:
     return sorted(paths, key=lambda path: [int(n) for n in re.findall(r"\d+", str(path))], reverse=True)
 
 
-def version_of(path: Path, run: Callable[[list[str]], "str | None"] = ask) -> tuple[int, ...] | None:
+def version_of(path: Path, run: Run = ask) -> tuple[int, ...] | None:
     found = re.search(r"Blender (\d+)\.(\d+)\.(\d+)", run([str(path), "--version"]) or "")
     return tuple(int(n) for n in found.groups()) if found else None
 
 
-def find(system: str, environment: Mapping[str, str] | None = None, home: Path | None = None, run=ask) -> list[Application]:
+def find(
+    system: str, environment: Mapping[str, str] | None = None, home: Path | None = None, run=ask
+) -> list[Application]:
     """The Blenders on this machine, usable ones first; each real file once."""
     found, seen = [], set()
     for path in candidates(system, os.environ if environment is None else environment, home or Path.home()):
@@ -97,12 +118,15 @@ def find(system: str, environment: Mapping[str, str] | None = None, home: Path |
 
 
 def install_extension(app: Application, archive: Path, log: Path) -> None:
-    code, output = pip.run([app.path, "--command", "extension", "install-file", "-r", "user_default", "-e", archive], log)
+    code, output = pip.run(
+        [app.path, "--command", "extension", "install-file", "-r", "user_default", "-e", archive], log
+    )
     if code:
         last = ([line for line in output.splitlines() if line.strip()] or ["no output"])[-1]
         raise SetupProblem(
             f"Blender {app.text} did not take the extension: {last}",
-            f"Drag {archive} into a Blender window instead, or use Edit > Preferences > Get Extensions > Install from Disk.", code=3,
+            f"Drag {archive} into a Blender window instead, or use Preferences > Get Extensions > Install from Disk.",
+            code=3,
         )
 
 
@@ -112,7 +136,7 @@ def has_extension(app: Application) -> bool:
 
 
 def wheel_version() -> str | None:
-    """The Blender that comes as a wheel for the running Python, or None. Wheels exist for x86-64 and for Apple silicon."""
+    """The Blender that comes as a wheel for the running Python, or None. Only for x86-64 and Apple silicon."""
     return WHEELS.get(sys.version_info[:2])
 
 
@@ -138,20 +162,30 @@ def check_import(folder: Path, log: Path) -> None:
         if not can_use_apt():
             raise SetupProblem(
                 f"Blender's Python module needs the system library {library[1]}.",
-                f"Run: sudo apt install {' '.join(sorted(LIBRARIES.values()))}   then the same command again.", code=3,
+                f"Run: sudo apt install {' '.join(sorted(LIBRARIES.values()))}   then the same command again.",
+                code=3,
             )
         say("  installing the system libraries that Blender needs")
         pip.run(["apt-get", "update", "-q"], log)
         pip.run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *sorted(LIBRARIES.values())], log)
     (folder / venv.STAMP).unlink(missing_ok=True)
-    raise SetupProblem(f"Blender's Python module does not start: {error.strip().splitlines()[-1]}", f"See {log}; or install Blender itself.", code=3)
+    raise SetupProblem(
+        f"Blender's Python module does not start: {error.strip().splitlines()[-1]}",
+        f"See {log}; or install Blender itself.",
+        code=3,
+    )
 
 
 def import_error(folder: Path) -> str:
     """What `import bpy` says on its way down, or "" when it works."""
     code = "import bpy, os, sys; sys.stdout.flush(); os._exit(0)"
     done = subprocess.run(
-        [venv.python_of(folder), "-c", code], capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL,
-        env=pip.environment(), **hidden_window(),
+        [venv.python_of(folder), "-c", code],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        stdin=subprocess.DEVNULL,
+        env=pip.environment(),
+        **hidden_window(),
     )
     return "" if done.returncode == 0 else done.stderr or f"exit code {done.returncode}"

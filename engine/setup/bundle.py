@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The extension's zip, which carries the engine along, and unpacking that engine on an artist's machine.
 
-The zip's root is the add-on as Blender wants it. `engine_bundle/` in it holds install.py, the engine with its bundled model
-and a copy of the job-folder package, so that the extension can set itself up with no other download than pip's.
+The zip's root is the add-on as Blender wants it. `engine_bundle/` in it holds install.py, the engine with its bundled
+model and a copy of the job-folder package, so that the extension can set itself up with no other download than pip's.
 """
 
 from __future__ import annotations
@@ -82,11 +82,13 @@ def add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
 
 
 def unpack_engine(root: Path, prefix: Path) -> Path:
-    """Copy the engine out of the extension's folder, which Blender empties on every update; returns the engine's root."""
+    """Copy the engine out of the extension's folder, which Blender empties on every update; returns its new root."""
     target = prefix / f"engine-{version(root)}"
     if target.exists() and same_files(root, target):
         return target
     prefix.mkdir(parents=True, exist_ok=True)
+    for leftover in prefix.glob("unpacking-*"):  # of an installer that was killed; only one runs at a time
+        shutil.rmtree(leftover, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(prefix="unpacking-", dir=prefix))
     try:
         for file, inside in files_below(root):

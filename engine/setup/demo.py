@@ -18,10 +18,23 @@ from engine.setup.machine import Machine, hidden_window
 
 PROMPT = "rusty red metal with scratches"
 WORDS = {
-    "load": "Loading the model", "rasterize": "Rasterizing the views", "condition": "Preparing depth",
-    "denoise": "Denoising all views together", "bake": "Baking the texture", "fill": "Filling unseen texels", "write": "Writing",
+    "load": "Loading the model",
+    "rasterize": "Rasterizing the views",
+    "condition": "Preparing depth",
+    "denoise": "Denoising all views together",
+    "bake": "Baking the texture",
+    "fill": "Filling unseen texels",
+    "write": "Writing",
 }
-SHARE_BEFORE = {"load": 0.0, "rasterize": 0.08, "condition": 0.18, "denoise": 0.20, "bake": 0.80, "fill": 0.90, "write": 0.94}
+SHARE_BEFORE = {
+    "load": 0.0,
+    "rasterize": 0.08,
+    "condition": 0.18,
+    "denoise": 0.20,
+    "bake": 0.80,
+    "fill": 0.90,
+    "write": 0.94,
+}
 SHARE_OF = {"denoise": 0.60}  # of the phases that count their steps
 
 
@@ -38,12 +51,14 @@ def run(place: steps.Layout, machine: Machine, options) -> int:
     with venv.only_one(place.setup):
         python = steps.prepare_engine(place, machine, options)
         command, what = blender_command(place, machine, python, options, out)
-    step(f"{what}: \"{options.prompt}\"")
+    step(f'{what}: "{options.prompt}"')
     shutil.rmtree(place.setup / "demo", ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
     environment = {
-        **pip.environment(), "BLENDER_USER_RESOURCES": str(place.setup / "demo" / "blender"), "PYTHONPATH": str(place.root),
-        "TWEED_ENGINE_PYTHON": str(python), "TWEED_ENGINE_ROOT": str(place.root),
+        **pip.environment(),
+        "BLENDER_USER_RESOURCES": str(place.setup / "demo" / "blender"),
+        "TWEED_ENGINE_PYTHON": str(python),
+        "TWEED_ENGINE_ROOT": str(place.root),
     }
     watch(command, environment, place, out)
     show_end(out, time.monotonic() - started)
@@ -59,17 +74,29 @@ def blender_command(place, machine: Machine, python: Path, options, out: Path) -
     archive = bundle.build_zip(place.source, place.work / "dist")
     say(f"  {archive} ({archive.stat().st_size / 1e6:.1f} MB)")
     apps = [] if options.no_blender else steps.prepare_blender(place, machine, archive)
-    script = [place.source / "engine" / "setup" / "demo_scene.py", "--", json.dumps({**settings, "zip": str(archive), "out": str(out)})]
+    script = [
+        place.source / "engine" / "setup" / "demo_scene.py",
+        "--",
+        json.dumps({**settings, "zip": str(archive), "out": str(out)}),
+    ]
     if apps:
         bundle.write_pointer(place.data, python, place.root)
-        return [apps[0].path, "-b", "--factory-startup", "--python-exit-code", "1", "--python", *script], f"Blender {apps[0].text}"
+        return [
+            apps[0].path,
+            "-b",
+            "--factory-startup",
+            "--python-exit-code",
+            "1",
+            "--python",
+            *script,
+        ], f"Blender {apps[0].text}"
     version = blender.wheel_version()
     if version and not options.engine_only:
         step("Blender as a Python module")
         wheel = blender.ensure_wheel(blender_wish(place), place.log, pip.source_arguments(options.find_links))
         return [wheel, *script], f"Blender {version}"
     if not options.engine_only:
-        say(f"  There is no Blender for Python {machine.python_text} among Python's packages (only for 3.11 and 3.13), and no Blender")
+        say(f"  There is no Blender for Python {machine.python_text} on PyPI (only for 3.11 and 3.13), and no Blender")
         say("  application was found: the demo runs the engine alone, on a ring instead of Suzanne.")
     mesh = shapes.write_ring(place.setup / "ring.obj")
     arguments = [f"--{name}={value}" for name, value in settings.items() if value is not None]
@@ -81,8 +108,13 @@ def watch(command: list, environment: dict, place: steps.Layout, out: Path) -> N
     log, bar, started = place.setup / "demo.log", Bar(), time.monotonic()
     with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(
-            list(map(str, command)), stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment,
-            cwd=place.root, **hidden_window(),
+            list(map(str, command)),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=environment,
+            cwd=place.root,
+            **hidden_window(),
         )
         try:
             while process.poll() is None:
@@ -97,7 +129,11 @@ def watch(command: list, environment: dict, place: steps.Layout, out: Path) -> N
         lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
         for line in lines[-6:]:
             say(f"    {line[:300]}")
-        raise SetupProblem(f"The job did not end well (exit code {process.returncode}). Full log: {log}", "Run: python3 install.py doctor", code=4)
+        raise SetupProblem(
+            f"The job did not end well (exit code {process.returncode}). Full log: {log}",
+            "Run: python3 install.py doctor",
+            code=4,
+        )
 
 
 def newest_event(folders: list[Path], since: float) -> dict | None:

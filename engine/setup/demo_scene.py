@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo's scene and its one button press. Runs inside Blender (`blender -b --python demo_scene.py -- JSON`) or in the
-environment with the `bpy` module (`python demo_scene.py -- JSON`); never inside the engine.
+"""The demo's scene and its one button press. Runs inside Blender (`blender -b --python demo_scene.py -- JSON`) or in
+the environment with the `bpy` module (`python demo_scene.py -- JSON`); never inside the engine.
 """
 
 import json
@@ -32,16 +32,12 @@ def main(wish: dict) -> None:
 
 
 def make_scene() -> None:
-    """Suzanne, subdivided, with a UV map without overlaps, and a light and a camera so that F12 shows her."""
+    """Suzanne, subdivided, with the UV map she comes with (no overlaps), a light and a camera so that F12 shows her."""
     for thing in list(bpy.data.objects):
         bpy.data.objects.remove(thing)
     bpy.ops.mesh.primitive_monkey_add(size=2, calc_uvs=True)
     suzanne = bpy.context.object
     suzanne.name = "Suzanne"
-    bpy.ops.object.mode_set(mode="EDIT")
-    bpy.ops.mesh.select_all(action="SELECT")
-    bpy.ops.uv.smart_project(angle_limit=math.radians(66), island_margin=0.01)
-    bpy.ops.object.mode_set(mode="OBJECT")
     bpy.ops.object.shade_smooth()
     smooth = suzanne.modifiers.new("Subdivision", "SUBSURF")
     smooth.levels = smooth.render_levels = 2

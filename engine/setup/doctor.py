@@ -50,13 +50,28 @@ def blenders(machine: Machine) -> Iterator[Finding]:
             yield Finding("Blender", NOTE, f"{app.text} at {app.path}: too old", "Tweed needs Blender 4.2 or newer.")
             continue
         text = f"{app.text} at {app.path}"
-        yield Finding("Blender", NOTE if app.sandboxed else OK, text, f"From {app.sandboxed}: if the engine does not start, use the Blender from blender.org." if app.sandboxed else "")
+        yield Finding(
+            "Blender",
+            NOTE if app.sandboxed else OK,
+            text,
+            f"From {app.sandboxed}: if the engine does not start, use the Blender from blender.org."
+            if app.sandboxed
+            else "",
+        )
         there = blender.has_extension(app)
-        yield Finding("extension", OK if there else WRONG, f"installed in Blender {app.text}" if there else f"not in Blender {app.text}", "" if there else "Run: python3 install.py")
+        yield Finding(
+            "extension",
+            OK if there else WRONG,
+            f"installed in Blender {app.text}" if there else f"not in Blender {app.text}",
+            "" if there else "Run: python3 install.py",
+        )
     if not any(app.usable for app in found):
         version = blender.wheel_version()
         yield Finding(
-            "Blender", NOTE, f"none found; demo and tests use {f'Blender {version} as a Python module' if version else 'the engine alone'}",
+            "Blender",
+            NOTE,
+            "none found; demo and tests use "
+            + (f"Blender {version} as a Python module" if version else "the engine alone"),
             "Get Blender 4.2 or newer from blender.org, or set BLENDER=/path/to/blender.",
         )
 
@@ -74,9 +89,19 @@ def environment(place: Layout, machine: Machine) -> Iterator[Finding]:
         need = build.disk_gb
     else:
         lacking = venv.missing(engine_wish(place, build))
-        yield Finding("engine", WRONG if lacking else OK, f"{place.engine}" + (f" lacks {', '.join(lacking)}" if lacking else ""), again if lacking else "")
+        yield Finding(
+            "engine",
+            WRONG if lacking else OK,
+            f"{place.engine}" + (f" lacks {', '.join(lacking)}" if lacking else ""),
+            again if lacking else "",
+        )
         need = 1.0
-    yield Finding("free disk", OK if free > need else WRONG, f"{free:.0f} GB ({need:.0f} GB needed)", "" if free > need else "Make room, or use --prefix FOLDER on another disk.")
+    yield Finding(
+        "free disk",
+        OK if free > need else WRONG,
+        f"{free:.0f} GB ({need:.0f} GB needed)",
+        "" if free > need else "Make room, or use --prefix FOLDER on another disk.",
+    )
 
 
 def ask_engine(place: Layout) -> dict | str:
@@ -85,11 +110,18 @@ def ask_engine(place: Layout) -> dict | str:
         return "not set up yet"
     try:
         done = subprocess.run(
-            [place.python, "-m", "engine", "doctor", "--json"], capture_output=True, text=True, encoding="utf-8", errors="replace",
-            cwd=place.root, env={**pip.environment(), "PYTHONPATH": str(place.root)}, stdin=subprocess.DEVNULL, timeout=300,
+            [place.python, "-m", "engine", "doctor", "--json"],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            cwd=place.root,
+            env={**pip.environment(), "PYTHONPATH": str(place.root)},
+            stdin=subprocess.DEVNULL,
+            timeout=300,
             **hidden_window(),
         )
-        return json.loads(done.stdout[done.stdout.index("{"):])
+        return json.loads(done.stdout[done.stdout.index("{") :])
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
     except ValueError:
@@ -98,28 +130,55 @@ def ask_engine(place: Layout) -> dict | str:
 
 def engine(facts: dict | str) -> Iterator[Finding]:
     if isinstance(facts, str):
-        yield Finding("engine answers", WRONG, facts, "Run: python3 install.py   If that changes nothing, report this line.")
+        yield Finding(
+            "engine answers", WRONG, facts, "Run: python3 install.py   If that changes nothing, report this line."
+        )
         return
-    yield Finding("engine answers", OK, f"version {facts.get('version')}, protocol {facts.get('proto')}, Python {facts.get('python')}")
+    yield Finding(
+        "engine answers",
+        OK,
+        f"version {facts.get('version')}, protocol {facts.get('proto')}, Python {facts.get('python')}",
+    )
     yield Finding("torch", OK, str(facts.get("torch")))
     yield Finding("device", OK, str(facts.get("device")))
     rasterizers = facts.get("rasterizers", {})
     any_works = any(state == "ok" for state in rasterizers.values())
     for name, state in rasterizers.items():
-        remedy = "" if state == "ok" else "Only if you want it: python3 install.py --nvdiffrast" if name == "nvdiffrast" else "Run: python3 install.py"
+        remedy = (
+            ""
+            if state == "ok"
+            else "Only if you want it: python3 install.py --nvdiffrast"
+            if name == "nvdiffrast"
+            else "Run: python3 install.py"
+        )
         yield Finding(f"rasterizer {name}", OK if state == "ok" else NOTE if any_works else WRONG, str(state), remedy)
     for name, state in facts.get("models", {}).items():
         good = str(state).startswith("ok")
-        yield Finding(f"model {name}", OK if good else WRONG, str(state), "" if good else "Get a fresh copy of Tweed: the bundled model's files are incomplete or changed.")
+        yield Finding(
+            f"model {name}",
+            OK if good else WRONG,
+            str(state),
+            "" if good else "Get a fresh copy of Tweed: the bundled model's files are incomplete or changed.",
+        )
 
 
 def pointer(place: Layout) -> Iterator[Finding]:
     found = bundle.read_pointer(place.data)
     file = place.data / "engine.json"
     if not found:
-        yield Finding("pointer file", WRONG, f"{file} {'does not exist' if found is None else 'cannot be read'}", "Run: python3 install.py")
+        yield Finding(
+            "pointer file",
+            WRONG,
+            f"{file} {'does not exist' if found is None else 'cannot be read'}",
+            "Run: python3 install.py",
+        )
     elif not Path(str(found.get("python"))).exists() or not Path(str(found.get("root")), "engine").is_dir():
-        yield Finding("pointer file", WRONG, f"{file} names an engine that is gone: {found.get('python')}", "Run: python3 install.py")
+        yield Finding(
+            "pointer file",
+            WRONG,
+            f"{file} names an engine that is gone: {found.get('python')}",
+            "Run: python3 install.py",
+        )
     else:
         yield Finding("pointer file", OK, f"{file} -> {found['root']}")
     for name in ("TWEED_ENGINE_PYTHON", "TWEED_ENGINE_ROOT"):
@@ -128,7 +187,13 @@ def pointer(place: Layout) -> Iterator[Finding]:
 
 
 def examine(place: Layout, machine: Machine) -> list[Finding]:
-    return [*system(machine), *environment(place, machine), *engine(ask_engine(place)), *blenders(machine), *pointer(place)]
+    return [
+        *system(machine),
+        *environment(place, machine),
+        *engine(ask_engine(place)),
+        *blenders(machine),
+        *pointer(place),
+    ]
 
 
 def run(place: Layout, machine: Machine, as_json: bool) -> int:
@@ -138,5 +203,9 @@ def run(place: Layout, machine: Machine, as_json: bool) -> int:
         say(json.dumps({"ok": not wrong, "findings": [asdict(finding) for finding in findings]}, indent=1))
         return 1 if wrong else 0
     table([(f.state, f.name, f.found + (f"\n{'':9}-> {f.remedy}" if f.remedy else "")) for f in findings], COLOURS)
-    say(f"\n{len(wrong)} thing{'' if len(wrong) == 1 else 's'} to mend: follow the arrows." if wrong else "\nEverything Tweed needs is here.")
+    say(
+        f"\n{len(wrong)} thing{'' if len(wrong) == 1 else 's'} to mend: follow the arrows."
+        if wrong
+        else "\nEverything Tweed needs is here."
+    )
     return 1 if wrong else 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this computer is: system, processor, graphics card, folders and room on the disk. Only looks, changes nothing."""
+"""What this computer is: system, processor, graphics card, folders, room on the disk. Only looks, changes nothing."""
 
 from __future__ import annotations
 
@@ -42,7 +42,12 @@ def ask(command: list[str], seconds: float = 30) -> str | None:
     """What a program prints, or None when it is missing, fails or hangs."""
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=seconds, stdin=subprocess.DEVNULL,
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+            stdin=subprocess.DEVNULL,
             **hidden_window(),
         )
     except (OSError, subprocess.TimeoutExpired):
@@ -79,7 +84,9 @@ def look() -> Machine:
     arch = {"AMD64": "x86_64", "aarch64": "arm64", "ARM64": "arm64"}.get(platform.machine(), platform.machine())
     system = platform.system()
     return Machine(
-        system, arch, tuple(sys.version_info[:3]),
+        system,
+        arch,
+        tuple(sys.version_info[:3]),
         nvidia=None if system == "Darwin" else find_nvidia(),
         rocm=system == "Linux" and find_rocm(),
     )

@@ -18,12 +18,15 @@ QUALITIES = ("draft", "standard", "high")
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
-        prog="install.py", formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="install.py",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Sets Tweed up: the engine's environment, the extension's zip, and the extension in your Blender.",
         epilog="With no command it sets everything up. It can be run again at any time; it goes on where it stopped.",
     )
     settings(top)
-    top.add_argument("--nvdiffrast", action="store_true", help="also install NVIDIA's rasterizer (research or evaluation use only)")
+    top.add_argument(
+        "--nvdiffrast", action="store_true", help="also install NVIDIA's rasterizer (research or evaluation use only)"
+    )
     top.add_argument("--yes", action="store_true", help="accept nvdiffrast's licence without being asked")
     top.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     commands = top.add_subparsers(dest="command", metavar="demo | test | doctor")
@@ -34,14 +37,18 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument("--out", type=Path, metavar="FOLDER", help="where the results go (default: tweed-demo)")
     show.add_argument("--quality", choices=QUALITIES, default=None)
     show.add_argument("--seed", type=int, default=None)
-    show.add_argument("--engine-only", action="store_true", help="no Blender: texture a ring with the engine's own command")
+    show.add_argument(
+        "--engine-only", action="store_true", help="no Blender: texture a ring with the engine's own command"
+    )
 
     test = commands.add_parser("test", help="set up the development tools and run every test")
     settings(test, argparse.SUPPRESS)
     test.add_argument("--only", choices=("engine", "blender", "gui"), help="one leg alone")
     test.add_argument(
-        "--full-blender", action=argparse.BooleanOptionalAction, default=None,
-        help="make a folder with the full Blender application when there is none (needs root on Debian; default: only in CI)",
+        "--full-blender",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="make a folder with the full Blender application if there is none (Debian, as root; default: only in CI)",
     )
     test.add_argument("pytest", nargs="*", metavar="-- PYTEST ARGUMENT", help="passed on to pytest")
 
@@ -54,9 +61,23 @@ def parser() -> argparse.ArgumentParser:
 def settings(target: argparse.ArgumentParser, default=None) -> None:
     """Options that stand before or after the command."""
     suppressed = {"default": default} if default is argparse.SUPPRESS else {}
-    target.add_argument("--prefix", type=Path, metavar="FOLDER", help="where the environments go (default: beside install.py)", **suppressed)
-    target.add_argument("--find-links", type=Path, metavar="FOLDER", help="install from this folder of wheels, without a network", **suppressed)
-    target.add_argument("--torch", choices=torch_build.CHOICES, help="the build of torch", **(suppressed or {"default": "auto"}))
+    target.add_argument(
+        "--prefix",
+        type=Path,
+        metavar="FOLDER",
+        help="where the environments go (default: beside install.py)",
+        **suppressed,
+    )
+    target.add_argument(
+        "--find-links",
+        type=Path,
+        metavar="FOLDER",
+        help="install from this folder of wheels, without a network",
+        **suppressed,
+    )
+    target.add_argument(
+        "--torch", choices=torch_build.CHOICES, help="the build of torch", **(suppressed or {"default": "auto"})
+    )
     target.add_argument("--no-blender", action="store_true", help="leave installed Blenders alone", **suppressed)
 
 
@@ -64,9 +85,15 @@ def check(options: argparse.Namespace) -> None:
     if options.find_links is not None:
         options.find_links = options.find_links.expanduser().resolve()
         if not options.find_links.is_dir():
-            raise SetupProblem(f"--find-links names no folder: {options.find_links}", "Give the folder that holds the .whl files.", code=2)
+            raise SetupProblem(
+                f"--find-links names no folder: {options.find_links}",
+                "Give the folder that holds the .whl files.",
+                code=2,
+            )
     if options.command == "demo" and not options.prompt.strip():
-        raise SetupProblem("The prompt is empty.", "Say what the surface should look like, e.g. --prompt \"old oak planks\".", code=2)
+        raise SetupProblem(
+            "The prompt is empty.", 'Say what the surface should look like, e.g. --prompt "old oak planks".', code=2
+        )
 
 
 def main(arguments: list[str]) -> int:

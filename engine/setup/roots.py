@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A folder with a small Debian in it that holds the full Blender application, a virtual screen and a pointer.
 
-Tests use it where the machine has no Blender of its own. It needs root and apt; the machine's own packages stay as they are,
-but for `mmdebstrap`, which makes the folder. About two minutes and 1.2 GB.
+Tests use it where the machine has no Blender of its own. It needs root and apt; the machine's own packages stay as they
+are, but for `mmdebstrap`, which makes the folder. About two minutes and 1.2 GB.
 """
 
 from __future__ import annotations
@@ -17,11 +17,22 @@ from engine.setup.machine import can_use_apt, free_bytes
 
 SUITE = "trixie"  # Debian 13: Blender 4.3.2, Python 3.13
 PACKAGES = (
-    "blender", "python3-numpy", "python3-requests", "python3-zstandard", "python3-pytest", "python3-hypothesis", "python3-pytest-timeout",
-    "xvfb", "xdotool", "libgl1-mesa-dri", "libgl1", "libegl1", "xkb-data", "x11-xkb-utils",
+    "blender",
+    "python3-numpy",
+    "python3-requests",
+    "python3-zstandard",  # numpy, requests, zstandard: what Blender's own add-ons import
+    "xvfb",
+    "xdotool",
+    "libgl1-mesa-dri",
+    "libgl1",
+    "libegl1",
+    "xkb-data",
+    "x11-xkb-utils",
 )
 OPTIONS = (
-    "--variant=apt", '--aptopt=APT::Install-Recommends "false"', '--aptopt=Acquire::Languages "none"',
+    "--variant=apt",
+    '--aptopt=APT::Install-Recommends "false"',
+    '--aptopt=Acquire::Languages "none"',
     *(f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in ("doc", "man", "locale")),
 )
 GIGABYTES = 3.0

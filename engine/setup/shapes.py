@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def write_ring(file: Path, around: int = 96, across: int = 48, radius: float = 1.0, thickness: float = 0.42) -> Path:
-    """Write a torus lying in the XY plane as a Wavefront OBJ: around x across quads, one UV chart that fills the square."""
+    """Write a torus in the XY plane as a Wavefront OBJ: around x across quads, one UV chart that fills the square."""
     lines = ["# Tweed demo ring"]
     for i in range(around):
         a = 2 * math.pi * i / around

@@ -87,7 +87,9 @@ def prepare_blender(place: Layout, machine: Machine, archive: Path) -> list[blen
         blender.install_extension(app, archive, place.log)
         say(f"  {app.path}: extension installed into Blender {app.text}")
         if app.sandboxed:
-            say(f"    It comes from {app.sandboxed}, which may keep it from starting the engine. If it does, use the one from blender.org.")
+            say(
+                f"    It comes from {app.sandboxed}, which may keep the engine from starting (blender.org's does not)"
+            )
     usable = [app for app in found if app.usable]
     if not usable:
         say("  No Blender 4.2 or newer was found. When you have one, drag the zip into its window or run this again;")
@@ -100,18 +102,28 @@ def install_nvdiffrast(place: Layout, machine: Machine, yes: bool) -> None:
     step("nvdiffrast (optional)")
     say("  nvdiffrast is NVIDIA's rasterizer. Its licence allows use for research or evaluation only: not for")
     say("  commercial work, nor for anything meant to earn money, directly or indirectly. That holds for textures made")
-    say("  with it. Everything in Tweed works without it. The licence: https://github.com/NVlabs/nvdiffrast/blob/main/LICENSE.txt")
+    say("  with it. Everything in Tweed works without it. https://github.com/NVlabs/nvdiffrast/blob/main/LICENSE.txt")
     if not yes:
         if not sys.stdin or not sys.stdin.isatty():
-            raise SetupProblem("nvdiffrast was not installed: nobody is there to accept its licence.", "Add --yes if your use is research or evaluation.")
+            raise SetupProblem(
+                "nvdiffrast was not installed: nobody is there to accept its licence.",
+                "Add --yes if your use is research or evaluation.",
+            )
         if input("  Is your use research or evaluation, and do you accept this? Type yes: ").strip().lower() != "yes":
-            raise SetupProblem("nvdiffrast was not installed.", "Nothing else is missing: Tweed's own rasterizer is used.")
+            raise SetupProblem(
+                "nvdiffrast was not installed.", "Nothing else is missing: Tweed's own rasterizer is used."
+            )
     if machine.nvidia is None:
         raise SetupProblem("nvdiffrast needs an NVIDIA graphics card, and none was found.", "Leave --nvdiffrast out.")
     if shutil.which("nvcc") is None:
-        raise SetupProblem("nvdiffrast is compiled here and needs NVIDIA's compiler (nvcc), which was not found.", "Install the CUDA toolkit of torch's CUDA version, then run this again.")
+        raise SetupProblem(
+            "nvdiffrast is compiled here and needs NVIDIA's compiler (nvcc), which was not found.",
+            "Install the CUDA toolkit of torch's CUDA version, then run this again.",
+        )
     pip.install(place.python, ["setuptools", "wheel", "ninja"], place.log)
-    pip.install(place.python, ["--no-build-isolation", "git+https://github.com/NVlabs/nvdiffrast.git@v0.4.0"], place.log)
+    pip.install(
+        place.python, ["--no-build-isolation", "git+https://github.com/NVlabs/nvdiffrast.git@v0.4.0"], place.log
+    )
     say("  nvdiffrast 0.4.0 installed")
 
 
@@ -140,7 +152,9 @@ def plan(place: Layout, machine: Machine, options) -> int:
     build = torch_build.choose(machine, options.torch)
     wanted = engine_wish(place, build)
     say(f"Engine environment: {place.engine} ({'ready' if venv.stamped(wanted) else 'to be made or completed'})")
-    say(f"torch: {build.requirement}, {build.name} ({build.why}); about {build.disk_gb:.0f} GB of disk while installing")
+    say(
+        f"torch: {build.requirement}, {build.name} ({build.why}); about {build.disk_gb:.0f} GB of disk while installing"
+    )
     say(f"Engine root: {place.root}")
     say(f"Pointer file: {place.data / 'engine.json'}")
     if not bundle.is_bundle(place.source):

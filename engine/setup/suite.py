@@ -66,7 +66,9 @@ def run_leg(leg: Leg, results: Path, root: Path) -> Count:
     report.unlink(missing_ok=True)
     started = time.monotonic()
     process = subprocess.Popen(
-        [*map(str, leg.command), f"--junitxml={report}"], cwd=root, stdin=subprocess.DEVNULL,
+        [*map(str, leg.command), f"--junitxml={report}"],
+        cwd=root,
+        stdin=subprocess.DEVNULL,
         env={**pip.environment(), "PYTHONUNBUFFERED": "1", **dict(leg.environment)},
     )
     try:
@@ -89,18 +91,37 @@ def run_leg(leg: Leg, results: Path, root: Path) -> Count:
 
 def engine_leg(place: steps.Layout, arguments: Iterable[str]) -> Leg:
     tests = place.source / "tests"
-    command = (place.python, "-m", "pytest", "-q", tests, f"--ignore={tests / 'blender'}", f"--ignore={tests / 'gui'}", *arguments)
+    command = (
+        place.python,
+        "-m",
+        "pytest",
+        "-q",
+        tests,
+        f"--ignore={tests / 'blender'}",
+        f"--ignore={tests / 'gui'}",
+        *arguments,
+    )
     return Leg("engine", command, (("PYTHONPATH", str(place.source)),))
 
 
 def blender_leg(place: steps.Layout, machine: Machine, options) -> Leg:
     """tests/blender inside the bpy module, set up here when this Python has one."""
     if blender.wheel_version() is None:
-        return Leg("blender", (), reason=f"there is no Blender for Python {machine.python_text} among Python's packages (3.11 and 3.13 have one)")
+        return Leg(
+            "blender",
+            (),
+            reason=f"there is no Blender for Python {machine.python_text} on PyPI (3.11 and 3.13 have one)",
+        )
     step("Blender as a Python module")
-    python = blender.ensure_wheel(demo.blender_wish(place, develop=True), place.log, pip.source_arguments(options.find_links))
+    python = blender.ensure_wheel(
+        demo.blender_wish(place, develop=True), place.log, pip.source_arguments(options.find_links)
+    )
     tests = place.source / "tests" / "blender"
-    return Leg(f"blender {blender.wheel_version()}", (python, tests / "run.py", "-q", tests, *options.pytest), engine_variables(place))
+    return Leg(
+        f"blender {blender.wheel_version()}",
+        (python, tests / "run.py", "-q", tests, *options.pytest),
+        engine_variables(place),
+    )
 
 
 def gui_leg(place: steps.Layout, options) -> Leg:
@@ -109,7 +130,11 @@ def gui_leg(place: steps.Layout, options) -> Leg:
     root = roots.folder(place.work) / roots.SUITE
     if not roots.ready(root):
         if not wanted:
-            return Leg("full application", (), reason="no full Blender here for the clicks; --full-blender makes one (Debian, as root)")
+            return Leg(
+                "full application",
+                (),
+                reason="no full Blender here for the clicks; --full-blender makes one (Debian, as root)",
+            )
         step("The full Blender application")
         made, reason = roots.ensure(place.work, place.log)
         if made is None:
@@ -121,12 +146,18 @@ def gui_leg(place: steps.Layout, options) -> Leg:
 
 def engine_variables(place: steps.Layout) -> tuple[tuple[str, str], ...]:
     """The engine that tests inside Blender start: this checkout's, whatever the user's pointer file says."""
-    return (("TWEED_ENGINE_PYTHON", str(place.python)), ("TWEED_ENGINE_ROOT", str(place.source)), ("PYTHONPATH", str(place.source)))
+    return (
+        ("TWEED_ENGINE_PYTHON", str(place.python)),
+        ("TWEED_ENGINE_ROOT", str(place.source)),
+        ("PYTHONPATH", str(place.source)),
+    )
 
 
 def run(place: steps.Layout, machine: Machine, options) -> int:
     if bundle.is_bundle(place.source):
-        raise SetupProblem("The tests run from a full copy of Tweed, not from an installed extension.", "Get the sources.")
+        raise SetupProblem(
+            "The tests run from a full copy of Tweed, not from an installed extension.", "Get the sources."
+        )
     started = time.monotonic()
     with venv.only_one(place.setup, patience=600):
         steps.prepare_engine(place, machine, options, develop=True)

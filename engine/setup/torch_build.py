@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which build of torch suits this machine. One version everywhere; only the build differs.
 
-torch 2.13 is published for CUDA 12.6, 13.0 (the one on PyPI for Linux) and 13.2, ROCm 7.2, CPU and Apple silicon, for Python
-3.10 to 3.14 (pytorch/pytorch pull request 187075). CUDA 13 needs driver 580 or newer and a Turing card (7.5) or newer; the
-12.6 build serves older drivers (525 on Linux, 528 on Windows) and older cards.
+torch 2.13 is published for CUDA 12.6, 13.0 (the one on PyPI for Linux) and 13.2, ROCm 7.2, CPU and Apple silicon, for
+Python 3.10 to 3.14 (pytorch/pytorch pull request 187075). CUDA 13 needs driver 580 or newer and a Turing card (7.5) or
+newer; the 12.6 build serves older drivers (525 on Linux, 528 on Windows) and older cards.
 """
 
 from __future__ import annotations
@@ -35,14 +35,20 @@ def choose(machine: Machine, wanted: str = "auto") -> TorchBuild:
         return _apple(machine, wanted)
     if wanted == "auto":
         wanted = "cuda" if machine.nvidia else "rocm" if machine.rocm else "cpu"
-        reason = {"cuda": machine.nvidia.name if machine.nvidia else "", "rocm": "an AMD card with ROCm", "cpu": "no GPU that torch can use was found"}[wanted]
+        reason = {
+            "cuda": machine.nvidia.name if machine.nvidia else "",
+            "rocm": "an AMD card with ROCm",
+            "cpu": "no GPU that torch can use was found",
+        }[wanted]
     else:
         reason = "asked for"
     if wanted == "cuda":
         return _cuda(machine, reason)
     if wanted == "rocm":
         if machine.system != "Linux" or machine.arch != "x86_64":
-            raise SetupProblem("torch has a ROCm build for Linux on x86-64 only.", "Leave --torch out, or use --torch cpu.")
+            raise SetupProblem(
+                "torch has a ROCm build for Linux on x86-64 only.", "Leave --torch out, or use --torch cpu."
+            )
         return TorchBuild("rocm7.2", f"torch=={VERSION}+rocm7.2", INDEX + "rocm7.2", 20, reason)
     if machine.system == "Windows":  # the build on PyPI is the CPU one there
         return TorchBuild("cpu", f"torch=={VERSION}", None, 4, reason)
@@ -53,16 +59,24 @@ def _apple(machine: Machine, wanted: str) -> TorchBuild:
     if machine.arch != "arm64":
         raise SetupProblem(
             "torch is no longer made for Macs with an Intel processor.",
-            "Run the engine on another computer; the extension writes job folders that `python -m engine run` takes anywhere.",
+            "Run the engine on another computer: `python -m engine run` takes the extension's job folders anywhere.",
         )
     if wanted in ("cuda", "rocm"):
-        raise SetupProblem(f"There is no {wanted} build of torch for macOS.", "Leave --torch out: Apple's GPU is used by itself.")
+        raise SetupProblem(
+            f"There is no {wanted} build of torch for macOS.", "Leave --torch out: Apple's GPU is used by itself."
+        )
     return TorchBuild("apple", f"torch=={VERSION}", None, 4, "Apple silicon")
 
 
 def _cuda(machine: Machine, reason: str) -> TorchBuild:
     if old_card_or_driver(machine.nvidia, machine.system):
-        return TorchBuild("cu126", f"torch=={VERSION}+cu126", INDEX + "cu126", 16, f"{reason}, with a driver or a card too old for CUDA 13")
+        return TorchBuild(
+            "cu126",
+            f"torch=={VERSION}+cu126",
+            INDEX + "cu126",
+            16,
+            f"{reason}, with a driver or a card too old for CUDA 13",
+        )
     if machine.system == "Windows":
         return TorchBuild("cu130", f"torch=={VERSION}+cu130", INDEX + "cu130", 16, reason)
     # PyPI's build for Linux is the CUDA 13.0 one; === keeps pip from taking a local +cpu file for it.

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Virtual environments that can be made twice, or half, and still come out right.
 
-A stamp file in the environment holds a hash of what was asked for. It is written last, so an environment without the right
-stamp is looked through package by package, and only what is missing is installed.
+A stamp file in the environment holds a hash of what was asked for. It is written last, so an environment without the
+right stamp is looked through package by package, and only what is missing is installed.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def wish(wanted: Wanted) -> list[str]:
 
 def fingerprint(wanted: Wanted) -> str:
     """Hash of everything asked for. The Python is not in it: an environment keeps the one it was made with."""
-    parts = wish(wanted) + (["--"] + read_requirements(wanted.constraints) if wanted.constraints else [])
+    parts = [*wish(wanted), "--", *(read_requirements(wanted.constraints) if wanted.constraints else [])]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -102,8 +102,12 @@ def works(folder: Path) -> bool:
     """True when the environment's Python starts and has pip."""
     try:
         done = subprocess.run(
-            [python_of(folder), "-c", "import pip"], capture_output=True, stdin=subprocess.DEVNULL, timeout=120,
-            env=pip.environment(), **hidden_window(),
+            [python_of(folder), "-c", "import pip"],
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=120,
+            env=pip.environment(),
+            **hidden_window(),
         )
     except (OSError, subprocess.TimeoutExpired):
         return False
@@ -113,8 +117,13 @@ def works(folder: Path) -> bool:
 def missing(wanted: Wanted) -> list[str]:
     """The requirements that the environment does not meet."""
     done = subprocess.run(
-        [python_of(wanted.folder), "-c", CHECK], input=json.dumps(wish(wanted)), capture_output=True, text=True,
-        encoding="utf-8", env=pip.environment(), **hidden_window(),
+        [python_of(wanted.folder), "-c", CHECK],
+        input=json.dumps(wish(wanted)),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env=pip.environment(),
+        **hidden_window(),
     )
     return json.loads(done.stdout) if done.returncode == 0 else wish(wanted)
 
@@ -130,12 +139,18 @@ def create(folder: Path, log: Path) -> None:
         last = output.strip().splitlines()[-1:] or [""]
         raise SetupProblem(
             f"Python could not make a virtual environment in {folder}: {last[0]}",
-            "Check that the folder can be written and that the disk has room; a Python from python.org always works.", code=3,
+            "Check that the folder can be written and that the disk has room; a Python from python.org always works.",
+            code=3,
         )
 
 
 def has_ensurepip() -> bool:
-    done = subprocess.run([sys.executable, "-c", "import ensurepip, venv"], capture_output=True, stdin=subprocess.DEVNULL, **hidden_window())
+    done = subprocess.run(
+        [sys.executable, "-c", "import ensurepip, venv"],
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        **hidden_window(),
+    )
     return done.returncode == 0
 
 
@@ -147,7 +162,11 @@ def get_ensurepip(log: Path) -> None:
         pip.run(["apt-get", "update", "-q"], log)
         pip.run(["apt-get", "install", "-y", "-q", "--no-install-recommends", package], log)
     if not has_ensurepip():
-        raise SetupProblem("This Python cannot make virtual environments.", f"Run: sudo apt install {package}   then the same command again.", code=3)
+        raise SetupProblem(
+            "This Python cannot make virtual environments.",
+            f"Run: sudo apt install {package}   then the same command again.",
+            code=3,
+        )
 
 
 def need_room(folder: Path, gigabytes: float) -> None:
@@ -155,7 +174,8 @@ def need_room(folder: Path, gigabytes: float) -> None:
     if free < gigabytes:
         raise SetupProblem(
             f"Not enough room on the disk of {folder}: about {gigabytes:.0f} GB are needed, {free:.1f} GB are free.",
-            "Make room, or put Tweed on another disk with --prefix FOLDER.", code=3,
+            "Make room, or put Tweed on another disk with --prefix FOLDER.",
+            code=3,
         )
 
 
@@ -177,7 +197,9 @@ def ensure(wanted: Wanted, log: Path, options: Sequence[str] = (), torch: tuple[
         pip.install(python, [*arguments, *constraints, *options], log)
         still = missing(wanted)
         if still:
-            raise SetupProblem(f"After installing, these are still missing: {', '.join(still)}.", f"See the log: {log}", code=3)
+            raise SetupProblem(
+                f"After installing, these are still missing: {', '.join(still)}.", f"See the log: {log}", code=3
+            )
     write_stamp(wanted)
     return bool(lacking)
 

@@ -61,6 +61,19 @@ class WithOutside:
         self.inside = space.mask.to(views.device) >= 0.5
         self.views_shape, self.dtype = views.shape, views.dtype
         self.shape = space.merge(views).shape
+        self.loudness = self._loudness()
+
+    def _loudness(self) -> Tensor:
+        """Standard deviation of canonical noise that pixels inside see with unit variance on average.
+
+        Filtering averages noise away: var (P n) = sum P^2 < 1 for white n. Measured on random signs, it is
+        exactly 1 where projecting only copies, whatever the signs.
+        """
+        fixed = torch.Generator().manual_seed(0)
+        signs = torch.randint(0, 2, self.shape, generator=fixed).to(self.inside.device, self.dtype) * 2 - 1
+        seen = self.space.project(signs).square() * self.inside
+        count = self.inside.expand(self.views_shape).sum()
+        return (count / seen.sum()).sqrt() if count else torch.ones_like(seen.sum())
 
     def join(self, z: Tensor, views: Tensor) -> Tensor:
         return torch.cat([z.flatten(), views.flatten()])
@@ -80,10 +93,10 @@ class WithOutside:
         return self.project(self.merge(views))
 
     def noise(self, generator: torch.Generator, outside: Callable[[], Tensor]) -> Tensor:
-        """Independent noise on the canonical image; `outside()` gives the views', and is asked only if they show."""
+        """White noise on the canonical image, as loud as pixels need it; `outside()` gives the views', if they show."""
         device = self.inside.device
         z = torch.randn(self.shape, generator=generator, device=generator.device, dtype=self.dtype).to(device)
-        return self.join(z, torch.zeros(self.views_shape).to(z) if self.inside.all() else outside())
+        return self.join(self.loudness * z, torch.zeros(self.views_shape).to(z) if self.inside.all() else outside())
 
     def hold(self, values: Tensor, where: Tensor) -> Sync:
         """The canonical image with known texels put in."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real Blender for every test: the extension loaded from its folder, the fake engine, a pump in place of Blender's timers.
+"""Real Blender for every test: the extension from its folder, the fake engine, a pump in place of Blender's timers.
 
 Run with tests/blender/run.py; without the bpy module these tests are not collected.
 """
@@ -105,7 +105,8 @@ def engine_root():
     (root / "engine").mkdir()
     (root / "engine" / "__init__.py").write_text("")
     (root / "engine" / "__main__.py").write_text(
-        f"import runpy\nrunpy.run_path({str(TESTS / 'fake_engine.py')!r}, run_name='__main__')\n", "utf-8")
+        f"import runpy\nrunpy.run_path({str(TESTS / 'fake_engine.py')!r}, run_name='__main__')\n", "utf-8"
+    )
     return root
 
 
@@ -139,7 +140,9 @@ def cold():
 def pump(monkeypatch):
     """Makes bpy.ops.tweed.generate behave as in a window: it returns at once and the pump does the rest."""
     pump = Pump()
-    app = types.SimpleNamespace(background=False, timers=pump, version=bpy.app.version, version_string=bpy.app.version_string)
+    app = types.SimpleNamespace(
+        background=False, timers=pump, version=bpy.app.version, version_string=bpy.app.version_string
+    )
     fake = types.SimpleNamespace(app=app)
     from bl_ext.tweeddev.tweed import operators, session
 

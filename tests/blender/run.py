@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python tests/blender/run.py [pytest arguments]`: pytest inside the bpy module.
 
-Leaves through os._exit: with a timer or a class still registered bpy 4.2 segfaults and bpy 4.5 hangs at interpreter exit.
+Leaves through os._exit: with a timer or a class still registered bpy 4.2 segfaults and bpy 4.5 hangs at interpreter
+exit.
 """
 
 import os

@@ -109,13 +109,15 @@ def test_uvs_without_area(unchanged):
 
 
 def test_uvs_that_are_not_numbers(unchanged):
-    obj = add_mesh("Broken", SQUARE, [(0, 1, 2, 3)], [(math.nan, 0)] + SQUARE_UVS[1:])
+    obj = add_mesh("Broken", SQUARE, [(0, 1, 2, 3)], [(math.nan, 0), *SQUARE_UVS[1:]])
     with unchanged("UV map of 'Broken'", "not numbers"):
         generate(objects=obj.name)
 
 
 def test_overlapping_uvs_are_textured_with_a_remark():
-    obj = add_mesh("Mirrored", SQUARE + [(x + 2, y, z) for x, y, z in SQUARE], [(0, 1, 2, 3), (4, 5, 6, 7)], SQUARE_UVS * 2)
+    obj = add_mesh(
+        "Mirrored", SQUARE + [(x + 2, y, z) for x, y, z in SQUARE], [(0, 1, 2, 3), (4, 5, 6, 7)], SQUARE_UVS * 2
+    )
     assert "100% of its texture is shared" in " ".join(remarks_of(obj))
     works_and_reverts(obj)
 
@@ -134,12 +136,12 @@ def test_two_objects_on_the_same_uvs(unchanged):
 
 
 def test_zero_area_faces():
-    obj = add_mesh("Thin", SQUARE + [(0, 0, 0), (0, 0, 0)], [(0, 1, 2, 3), (0, 4, 5)], SQUARE_UVS + [(0.1, 0.1)] * 3)
+    obj = add_mesh("Thin", [*SQUARE, (0, 0, 0), (0, 0, 0)], [(0, 1, 2, 3), (0, 4, 5)], SQUARE_UVS + [(0.1, 0.1)] * 3)
     works_and_reverts(obj)
 
 
 def test_vertices_that_are_not_numbers(unchanged):
-    obj = add_mesh("Broken", [(math.nan, 0, 0)] + SQUARE[1:], [(0, 1, 2, 3)], SQUARE_UVS)
+    obj = add_mesh("Broken", [(math.nan, 0, 0), *SQUARE[1:]], [(0, 1, 2, 3)], SQUARE_UVS)
     with unchanged("'Broken' has 1 vertices whose position is not a number"):
         generate(objects=obj.name)
 
@@ -220,23 +222,29 @@ def test_object_in_edit_mode(cube):
     assert [link.from_node.name for link in cube.active_material.node_tree.links] == before
 
 
-@pytest.mark.parametrize("options, words", [
-    ({"prompt": ""}, ("prompt is empty", "Write what")),
-    ({"prompt": "   "}, ("prompt is empty",)),
-    ({"texture_size": 100}, ("texture_size", "100", "steps of 8")),
-])
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"prompt": ""}, ("prompt is empty", "Write what")),
+        ({"prompt": "   "}, ("prompt is empty",)),
+        ({"texture_size": 100}, ("texture_size", "100", "steps of 8")),
+    ],
+)
 def test_settings_out_of_range(unchanged, options, words):
     with unchanged(*words):
         generate(**options)
 
 
-@pytest.mark.parametrize("options, words", [
-    ({"texture_size": 0}, ("texture_size", "is 0", "64 to 8192")),
-    ({"texture_size": 100_000}, ("texture_size", "100000", "64 to 8192")),
-    ({"colour": "red"}, ("Unknown setting 'colour'", "allowed")),
-    ({"quality": "best"}, ("quality", "best", "draft, standard, high")),
-    ({"prompt": "x" * 5000}, ("prompt", "5000")),
-])
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"texture_size": 0}, ("texture_size", "is 0", "64 to 8192")),
+        ({"texture_size": 100_000}, ("texture_size", "100000", "64 to 8192")),
+        ({"colour": "red"}, ("Unknown setting 'colour'", "allowed")),
+        ({"quality": "best"}, ("quality", "best", "draft, standard, high")),
+        ({"prompt": "x" * 5000}, ("prompt", "5000")),
+    ],
+)
 def test_settings_from_a_script(unchanged, options, words):
     from bl_ext.tweeddev.tweed import api
     from bl_ext.tweeddev.tweed.jobs.errors import SettingsError

@@ -16,7 +16,9 @@ def run(tmp_path):
     def call(*more, prompt="red bricks", size="64"):
         report = tmp_path / "report.json"
         report.unlink(missing_ok=True)
-        code = command.main(["texture", "--object", "Cube", "--prompt", prompt, "--size", size, "--json", str(report), *more])
+        code = command.main(
+            ["texture", "--object", "Cube", "--prompt", prompt, "--size", size, "--json", str(report), *more]
+        )
         return code, json.loads(report.read_text()) if report.exists() else None
 
     return call
@@ -37,11 +39,19 @@ def test_texture_saves_and_reports(run, tmp_path):
     assert bpy.data.objects["Cube"].active_material["tweed"]["job"] in report["job"]
 
 
-@pytest.mark.parametrize("arguments", [
-    ["texture", "--size", "many"], ["texture", "--size", "0", "--prompt", "x"], ["texture", "--nonsense"], [], ["paint"],
-    ["texture", "--object", "Cube"], ["texture", "--object", "Nobody", "--prompt", "x"],
-    ["texture", "--object", "Cube", "--prompt", "x", "--save", "/nowhere/at/all.blend"],
-])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["texture", "--size", "many"],
+        ["texture", "--size", "0", "--prompt", "x"],
+        ["texture", "--nonsense"],
+        [],
+        ["paint"],
+        ["texture", "--object", "Cube"],
+        ["texture", "--object", "Nobody", "--prompt", "x"],
+        ["texture", "--object", "Cube", "--prompt", "x", "--save", "/nowhere/at/all.blend"],
+    ],
+)
 def test_bad_arguments_are_2(arguments, capsys):
     from bl_ext.tweeddev.tweed import command
 
@@ -93,7 +103,9 @@ def test_report_that_cannot_be_written(tmp_path, capsys):
     from bl_ext.tweeddev.tweed import command
 
     (tmp_path / "report").mkdir()
-    code = command.main(["texture", "--object", "Cube", "--prompt", "x", "--size", "64", "--json", str(tmp_path / "report")])
+    code = command.main(
+        ["texture", "--object", "Cube", "--prompt", "x", "--size", "64", "--json", str(tmp_path / "report")]
+    )
     assert code == 4 and "cannot be written" in capsys.readouterr().err
 
 

@@ -21,7 +21,9 @@ def session(monkeypatch, cold):
 
 
 def generate(prompt="red bricks", **options):
-    return bpy.ops.tweed.generate(**({"prompt": prompt, "texture_size": 64, "quality": "draft", "objects": "Cube"} | options))
+    return bpy.ops.tweed.generate(
+        **({"prompt": prompt, "texture_size": 64, "quality": "draft", "objects": "Cube"} | options)
+    )
 
 
 def works_again(session):
@@ -62,11 +64,14 @@ def test_preferences_go_before_the_environment(unchanged, tmp_path):
         preferences.get().engine_root = ""
 
 
-@pytest.mark.parametrize("kind, words", [
-    ("version", ("version 9.9.9", "this add-on is version 0.1.0", "install.py again")),
-    ("proto", ("protocol 99", "protocol 1")),
-    ("nostart", ("stopped unexpectedly (exit code 1)", "No module named 'torch'")),
-])
+@pytest.mark.parametrize(
+    "kind, words",
+    [
+        ("version", ("version 9.9.9", "this add-on is version 0.1.0", "install.py again")),
+        ("proto", ("protocol 99", "protocol 1")),
+        ("nostart", ("stopped unexpectedly (exit code 1)", "No module named 'torch'")),
+    ],
+)
 def test_engine_that_does_not_fit_or_start(unchanged, monkeypatch, session, kind, words):
     monkeypatch.setenv("TWEED_FAKE", f"fake:{kind}")
     with unchanged(*words):
@@ -145,18 +150,21 @@ def test_cancel_of_an_engine_that_does_not_listen(pump, session, kind):
     assert session.now.outcome.kind == "done"
 
 
-@pytest.mark.parametrize("kind, words", [
-    ("noimage", ("names no texture",)),
-    ("nofile", ("no such file",)),
-    ("wrongsize", ("32 x 32 pixels; 64 x 64 were asked for",)),
-    ("cut", ("is cut off",)),
-    ("notpng", ("is not a PNG",)),
-    ("escape", ("leads out of the folder",)),
-    ("badjson", ("result.json", "no valid JSON")),
-    ("full", ("on purpose (no_room)", "Try Draft")),
-    ("fail:out_of_memory@denoise", ("on purpose (out_of_memory)",)),
-    ("fail:of_a_newer_version@bake", ("on purpose (of_a_newer_version)",)),
-])
+@pytest.mark.parametrize(
+    "kind, words",
+    [
+        ("noimage", ("names no texture",)),
+        ("nofile", ("no such file",)),
+        ("wrongsize", ("32 x 32 pixels; 64 x 64 were asked for",)),
+        ("cut", ("is cut off",)),
+        ("notpng", ("is not a PNG",)),
+        ("escape", ("leads out of the folder",)),
+        ("badjson", ("result.json", "no valid JSON")),
+        ("full", ("on purpose (no_room)", "Try Draft")),
+        ("fail:out_of_memory@denoise", ("on purpose (out_of_memory)",)),
+        ("fail:of_a_newer_version@bake", ("on purpose (of_a_newer_version)",)),
+    ],
+)
 def test_engine_that_lies_or_fails(unchanged, session, kind, words):
     with unchanged(*words):
         generate(f"x fake:{kind}")

@@ -29,7 +29,11 @@ def test_uvs_belong_to_their_corners(cube):
     mesh = export(cube).mesh
     loops = cube.data.loops
     layer = cube.data.uv_layers[0].uv
-    found = {(int(v), *np.round(mesh.uvs[u], 5)) for face, uvs in zip(mesh.triangles, mesh.triangle_uvs) for v, u in zip(face, uvs)}
+    found = {
+        (int(v), *np.round(mesh.uvs[u], 5))
+        for face, uvs in zip(mesh.triangles, mesh.triangle_uvs, strict=True)
+        for v, u in zip(face, uvs, strict=True)
+    }
     assert found == {(loop.vertex_index, *np.round(np.float32(layer[i].vector), 5)) for i, loop in enumerate(loops)}
 
 
@@ -38,9 +42,10 @@ def test_two_objects_are_joined_with_their_numbers(cube):
     bpy.context.scene.collection.objects.link(other)
     other.location.x = 10
     for obj, shift in ((cube, 0.0), (other, 0.5)):
-        values = np.empty(48, np.float32)
-        obj.data.uv_layers[0].uv.foreach_get("vector", values)
-        obj.data.uv_layers[0].uv.foreach_set("vector", (values.reshape(-1, 2) * [0.49, 1] + [shift, 0]).ravel().astype(np.float32))
+        layer = obj.data.uv_layers[0]
+        values = np.float32([corner.vector for corner in layer.uv]) * np.float32([0.49, 1]) + np.float32([shift, 0])
+        obj.data.uv_layers.remove(layer)  # copies share their arrays, and foreach_set writes into all of them
+        obj.data.uv_layers.new(name="UVMap").uv.foreach_set("vector", values.ravel())
         obj.data.update()
     exported = export(cube, other)
     assert exported.mesh.objects.tolist() == [0] * 12 + [1] * 12
@@ -48,7 +53,9 @@ def test_two_objects_are_joined_with_their_numbers(cube):
     assert exported.mesh.triangle_uvs[12:].min() == 24
     assert exported.remarks == []
     assert bpy.ops.tweed.generate(objects="Cube, Other", prompt="x", texture_size=64) == {"FINISHED"}
-    images = {n.image for o in (cube, other) for n in o.active_material.node_tree.nodes if n.bl_idname == "ShaderNodeTexImage"}
+    images = {
+        n.image for o in (cube, other) for n in o.active_material.node_tree.nodes if n.bl_idname == "ShaderNodeTexImage"
+    }
     assert len(images) == 1
 
 
@@ -58,9 +65,13 @@ def test_cameras_of_the_scene(cube):
     camera = bpy.data.objects["Camera"]
     view = scene.cameras(bpy.context)[0]
     assert view.name == "Camera"
-    center = view.projection @ view.view @ np.array([*(camera.matrix_world @ Matrix.Translation((0, 0, -5))).translation, 1])
+    center = (
+        view.projection @ view.view @ np.array([*(camera.matrix_world @ Matrix.Translation((0, 0, -5))).translation, 1])
+    )
     np.testing.assert_allclose(center[:2] / center[3], 0, atol=1e-5)
-    right = view.projection @ view.view @ np.array([*(camera.matrix_world @ Matrix.Translation((1, 0, -5))).translation, 1])
+    right = (
+        view.projection @ view.view @ np.array([*(camera.matrix_world @ Matrix.Translation((1, 0, -5))).translation, 1])
+    )
     half = np.tan(camera.data.angle / 2)
     np.testing.assert_allclose(right[0] / right[3], 0.2 / half, atol=1e-5)
     assert bpy.ops.tweed.generate(objects="Cube", prompt="x", texture_size=64, rig="scene") == {"FINISHED"}

@@ -120,12 +120,17 @@ def test_a_bug_in_the_timer_does_not_leave_the_panel_stuck(pump, monkeypatch, ca
 
 def test_preferences_draw(draw):
     from bl_ext.tweeddev.tweed import preferences
-
     from conftest import Layout
 
     log = []
-    panel = types.SimpleNamespace(layout=Layout(log), engine_root="", engine_python="", device="auto", jobs_folder="",
-                                  bl_rna=preferences.TweedPreferences.bl_rna)
+    panel = types.SimpleNamespace(
+        layout=Layout(log),
+        engine_root="",
+        engine_python="",
+        device="auto",
+        jobs_folder="",
+        bl_rna=preferences.TweedPreferences.bl_rna,
+    )
     preferences.TweedPreferences.draw(panel, bpy.context)
     assert ("prop", "engine_root") in log
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The texture on the material: nothing deleted, undo and redo, revert after reload, compare, copies where others look on."""
+"""The texture on the material: nothing deleted, undo, revert after reload, compare, copies where others look on."""
 
 from pathlib import Path
 
@@ -8,7 +8,9 @@ from snapshot import difference, scene_snapshot
 
 
 def generate(**options):
-    assert bpy.ops.tweed.generate(**({"prompt": "red bricks", "texture_size": 64, "seed": 0, "objects": "Cube"} | options)) == {"FINISHED"}
+    assert bpy.ops.tweed.generate(
+        **({"prompt": "red bricks", "texture_size": 64, "seed": 0, "objects": "Cube"} | options)
+    ) == {"FINISHED"}
 
 
 def base_color(obj, slot=0):

@@ -50,10 +50,19 @@ def test_all_versions_agree(archive):
 def test_the_engine_comes_along(archive):
     names = {name.removeprefix("engine_bundle/") for name in archive.namelist() if name.startswith("engine_bundle/")}
     assert {
-        "install.py", "bundle.json", "requirements/engine.txt", "requirements/constraints.txt", "engine/__main__.py",
-        "engine/setup/main.py", "blender_addon/jobs/settings.py", "LICENSES/Apache-2.0.txt", "LICENSES/GPL-3.0-or-later.txt",
+        "install.py",
+        "bundle.json",
+        "requirements/engine.txt",
+        "requirements/constraints.txt",
+        "engine/__main__.py",
+        "engine/setup/main.py",
+        "blender_addon/jobs/settings.py",
+        "LICENSES/Apache-2.0.txt",
+        "LICENSES/GPL-3.0-or-later.txt",
     } <= names
-    here = {path.relative_to(ROOT).as_posix() for path in (ROOT / "engine").rglob("*.py") if "__pycache__" not in path.parts}
+    here = {
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "engine").rglob("*.py") if "__pycache__" not in path.parts
+    }
     assert here <= names
     weights = {path.relative_to(ROOT).as_posix() for path in (ROOT / "engine/models").rglob("*.safetensors")}
     assert weights <= names
@@ -72,9 +81,16 @@ def test_nothing_that_does_not_belong(archive):
 @pytest.mark.parametrize(
     ("name", "out"),
     [
-        ("engine/__pycache__/x.py", True), ("engine/raster/.cache/x", True), (".hidden", True), ("a/tests/test_x.py", True),
-        ("a.pyc", True), ("scene.blend1", True), ("texture.png.part", True),
-        ("engine/models/swatch/model_index.json", False), ("contests.py", False), ("a/latest/x.py", False),
+        ("engine/__pycache__/x.py", True),
+        ("engine/raster/.cache/x", True),
+        (".hidden", True),
+        ("a/tests/test_x.py", True),
+        ("a.pyc", True),
+        ("scene.blend1", True),
+        ("texture.png.part", True),
+        ("engine/models/swatch/model_index.json", False),
+        ("contests.py", False),
+        ("a/latest/x.py", False),
     ],
 )
 def test_what_is_left_out(name, out):
@@ -117,9 +133,14 @@ def test_jobs_in_the_bundle_import_by_themselves(unpacked):
 
 
 def test_the_bundle_sets_itself_up_in_the_data_folder(unpacked, tmp_path):
-    environment = {**os.environ, "XDG_DATA_HOME": str(tmp_path / "Daten ü"), "LOCALAPPDATA": str(tmp_path / "Daten ü")}
+    data = str(tmp_path / "Daten ü")
+    environment = {**os.environ, "XDG_DATA_HOME": data, "LOCALAPPDATA": data}
     done = subprocess.run(
-        [sys.executable, unpacked / "engine_bundle/install.py", "--dry-run"], capture_output=True, text=True, encoding="utf-8", env=environment,
+        [sys.executable, unpacked / "engine_bundle/install.py", "--dry-run"],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env=environment,
     )
     assert done.returncode == 0, done.stderr
     if sys.platform != "darwin":
@@ -133,7 +154,10 @@ def test_pointer_file(tmp_path):
     assert bundle.read_pointer(data) is None
     file = bundle.write_pointer(data, tmp_path / "é/bin/python", ROOT)
     assert json.loads(file.read_text(encoding="utf-8")) == {
-        "python": str(tmp_path / "é/bin/python"), "root": str(ROOT), "version": bundle.version(ROOT)}
+        "python": str(tmp_path / "é/bin/python"),
+        "root": str(ROOT),
+        "version": bundle.version(ROOT),
+    }
     assert bundle.read_pointer(data)["root"] == str(ROOT)
     file.write_text("{", encoding="utf-8")
     assert bundle.read_pointer(data) == {}
@@ -163,7 +187,7 @@ def test_version_of_a_broken_copy_is_a_sentence(tmp_path):
 
 
 def test_the_manifest_is_what_blender_accepts():
-    """The rules that Blender's own validator holds: a short tagline without a full stop, known tags, permissions likewise."""
+    """The rules of Blender's own validator: a short tagline without a full stop, known tags, permissions likewise."""
     manifest = tomllib.loads((ROOT / "blender_addon/blender_manifest.toml").read_text(encoding="utf-8"))
     assert manifest["id"] == "tweed" and manifest["license"] == ["SPDX:GPL-3.0-or-later"]
     assert len(manifest["tagline"]) <= 64 and manifest["tagline"][-1].isalnum()
@@ -173,6 +197,8 @@ def test_the_manifest_is_what_blender_accepts():
 
 
 def test_copies_of_the_licences_are_whole():
-    assert "TERMS AND CONDITIONS FOR USE, REPRODUCTION, AND DISTRIBUTION" in (ROOT / "LICENSES/Apache-2.0.txt").read_text()
+    assert (
+        "TERMS AND CONDITIONS FOR USE, REPRODUCTION, AND DISTRIBUTION" in (ROOT / "LICENSES/Apache-2.0.txt").read_text()
+    )
     gpl = (ROOT / "LICENSES/GPL-3.0-or-later.txt").read_text()
     assert "Version 3, 29 June 2007" in gpl and "END OF TERMS AND CONDITIONS" in gpl

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Environments that are asked for twice, half made, or without a network. pip is real, the packages are made here."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -46,7 +47,7 @@ def place(empty_environment, tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_INDEX_URL", REFUSED)
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "")
     monkeypatch.setenv("PIP_RETRIES", "1")
-    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
     folder = tmp_path / "dossier é" / ".venv"
     shutil.copytree(empty_environment, folder, symlinks=True)
@@ -61,7 +62,9 @@ def wanted(folder: Path, *lines: str) -> Wanted:
 
 
 def version_in(folder: Path, name: str = "tweedtoy") -> str:
-    return subprocess.check_output([venv.python_of(folder), "-c", f"import {name}; print({name}.VERSION)"], text=True).strip()
+    return subprocess.check_output(
+        [venv.python_of(folder), "-c", f"import {name}; print({name}.VERSION)"], text=True
+    ).strip()
 
 
 def test_installs_once_and_is_fast_the_second_time(place, monkeypatch):
@@ -84,7 +87,7 @@ def test_interrupted_before_the_stamp_goes_on(place):
 
 
 def test_a_damaged_stamp_is_no_stamp(place):
-    folder, wheels, log = place
+    folder, _, _ = place
     need = wanted(folder, "tweedtoy==1.0")
     for text in ("", "[]", "{", '{"wanted": 3}'):
         (folder / venv.STAMP).write_text(text, encoding="utf-8")
@@ -141,7 +144,7 @@ def test_the_special_build_comes_first_and_its_index_is_second_choice(place):
 
 
 def test_a_full_disk_is_seen_before_anything_is_fetched(place, monkeypatch):
-    folder, wheels, log = place
+    folder, _, log = place
     monkeypatch.setattr(pip, "run", lambda *a, **k: pytest.fail("nothing may be started"))
     need = Wanted(folder, wanted(folder, *(f"tweed{n}==1" for n in range(5))).requirements, disk_gb=1e9)
     with pytest.raises(SetupProblem, match="Not enough room"):
@@ -160,7 +163,10 @@ def test_requirements_for_other_machines_are_not_missed(place):
 
 
 def test_only_one_installer_at_a_time(tmp_path):
-    code = "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from engine.setup import venv\nwith venv.only_one(Path(sys.argv[2])): print('in')"
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from engine.setup import venv\n"
+        "with venv.only_one(Path(sys.argv[2])): print('in')"
+    )
     root = Path(__file__).resolve().parents[2]
     command = [sys.executable, "-c", code, root, tmp_path]
     with venv.only_one(tmp_path):
@@ -172,7 +178,10 @@ def test_only_one_installer_at_a_time(tmp_path):
     ("output", "word"),
     [
         ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "disk is full"),
-        ("WARNING: Retrying ... NewConnectionError ... \nERROR: No matching distribution found for torch==2.13.0", "cannot be reached"),
+        (
+            "WARNING: Retrying ... NewConnectionError ... \nERROR: No matching distribution found for torch==2.13.0",
+            "cannot be reached",
+        ),
         ("ERROR: No matching distribution found for bpy==4.5.15", "bpy==4.5.15"),
         ("ssl.SSLCertVerificationError: [SSL: CERTIFICATE_VERIFY_FAILED]", "certificate"),
         ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES", "damaged"),
@@ -187,9 +196,18 @@ def test_pip_faults_in_words(output, word):
 
 
 def test_pip_lines_are_shortened():
-    assert pip.short("  Downloading https://x/y/torch-2.13.0-cp311.whl (190 MB)") == "downloading torch-2.13.0-cp311.whl (190 MB)"
+    assert (
+        pip.short("  Downloading https://x/y/torch-2.13.0-cp311.whl (190 MB)")
+        == "downloading torch-2.13.0-cp311.whl (190 MB)"
+    )
     assert pip.short("Downloading numpy-2.whl.metadata (1 kB)") == "downloading numpy-2.whl (1 kB)"
     assert pip.short("Installing collected packages: a, b") == "installing collected packages: a, b"
+
+
+def test_big_downloads_are_announced():
+    assert pip.megabytes("  Downloading https://x/bpy-4.5.15.whl (350.1 MB)") == 350.1
+    assert pip.megabytes("Downloading torch.whl (2.1 GB)") == 2100
+    assert pip.megabytes("Downloading click.whl (126 kB)") == pip.megabytes("Collecting bpy (5 MB)") == 0
 
 
 def test_programs_start_without_foreign_python_settings(monkeypatch):

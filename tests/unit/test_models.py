@@ -10,11 +10,12 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionControlNetPipeline, StableDiffusionPipeline, UNet2DConditionModel
 
+from blender_addon.jobs.errors import SettingsError
 from engine.models import available_models, load_model
 from engine.models.folders import write_manifest
 from engine.sampling import sample, start
 from engine.schedule import levels_from_config
-from tests.tiny_models import LATENT, SD15_SCHEDULER, SD21_SCHEDULER, SWATCH_SCHEDULER, write_tiny_model
+from tests.tiny_models import LATENT, SD15_SCHEDULER, SD21_SCHEDULER, SWATCH_SCHEDULER, as_published, write_tiny_model
 
 CPU = torch.device("cpu")
 STEPS = 5  # divides 1000: diffusers counts back from a step by 1000 // steps, which misses the next one otherwise
@@ -62,7 +63,7 @@ def test_one_view_equals_the_controlnet_pipeline(tiny, guidance, scale):
     torch.testing.assert_close(ours(tiny, guidance, scale), theirs(tiny, guidance, scale), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.filterwarnings("ignore:The configuration file of this scheduler:FutureWarning")  # the pipeline's wish, without effect on trailing steps
+@pytest.mark.filterwarnings("ignore:The configuration file of this scheduler:FutureWarning")  # wants steps_offset 1
 @pytest.mark.parametrize("rescale", [0.0, 0.7])
 def test_guidance_rescale_equals_the_text_to_image_pipeline(tiny, rescale):
     result = ours(tiny, 7.5, rescale=rescale, control=False)
@@ -75,6 +76,18 @@ def test_everything_bound_in_changes_the_result(tiny):
     for changed in (ours(tiny, 3.0), ours(tiny, 7.5, 0.5), ours(tiny, 7.5, rescale=0.7), ours(tiny, 7.5, avoid="gold"),
                     ours(tiny, 7.5, control=False)):
         assert (base - changed).abs().max() > 1e-3
+
+
+def test_older_names_of_published_folders(tmp_path):
+    """Stable Diffusion 1.5 as it lies on the hub, and the same weights as today's diffusers would save them."""
+    new = write_tiny_model(tmp_path / "new")
+    old = as_published(write_tiny_model(tmp_path / "old"))
+    new_model, old_model = (load_model(str(folder), CPU, torch.float32) for folder in (new, old))
+    torch.testing.assert_close(old_model.text_features(PROMPTS), new_model.text_features(PROMPTS), rtol=0, atol=0)
+    torch.testing.assert_close(ours(old, 5.0), theirs(old, 5.0), rtol=1e-4, atol=1e-4)
+    rgb = torch.rand(1, 3, SIDE, SIDE) * 2 - 1
+    unshifted = new_model.encode(rgb) + new_model.codec.config.shift_factor * new_model.codec.config.scaling_factor
+    torch.testing.assert_close(old_model.encode(rgb), unshifted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -169,23 +182,30 @@ def test_codecs_encode_and_decode_as_diffusers_does(codec, tmp_path):
 
 
 def test_bundled_layout_loads_with_its_card(tmp_path, monkeypatch):
-    """swatch's folder: no model_index.json, a card, a manifest, sharded half-precision weights."""
+    """swatch's folder: its own pipeline class, a card, a manifest, sharded half-precision weights."""
     folder = write_tiny_model(tmp_path / "swatch", SWATCH_SCHEDULER, codec="LinearPatchCodec")
-    (folder / "model_index.json").unlink()
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "_class_name": "SwatchPipeline"}))
     unet = UNet2DConditionModel.from_pretrained(folder / "unet").half()
     shutil.rmtree(folder / "unet")
     unet.save_pretrained(folder / "unet", max_shard_size="60KB")
     assert len(list((folder / "unet").glob("*.safetensors"))) > 1
-    card = {"words": {"colour": ["red", "dark blue"], "material": ["brick"]}, "licence": "Apache-2.0", "guidance": 2.0, "steps": 20}
+    card = {
+        "words": {"colours": {"red": ["red"]}, "tones": ["dark"], "materials": {"brick": ["{1} and {2} brick"]}},
+        "licence": "Apache-2.0",
+        "defaults": {"guidance": 2.0, "steps": 20, "guidance_rescale": 0.5},
+        "view_size": 48,
+    }
     (folder / "swatch.json").write_text(json.dumps(card))
     write_manifest(folder)
     monkeypatch.setenv("TWEED_SWATCH", str(folder))
     seen = []
     model = load_model("swatch", CPU, torch.float32, progress=lambda *event: seen.append(event))
-    assert (model.default_guidance, model.default_steps, model.cheap_codec) == (2.0, 20, True)
+    assert (model.default_guidance, model.default_guidance_rescale, model.default_steps) == (2.0, 0.5, 20)
+    assert (model.view_size, model.cheap_codec) == (48, True)
     assert model.info["licence"] == "Apache-2.0" and len(model.info["fingerprint"]) == 16
-    assert model.prompt_notes("A Red Minotaur, in dark-blue brick no. 7") == ["swatch does not know: a, minotaur, in, no."]
-    assert model.readable("A Red Minotaur, , in dark-blue brick no. 7,") == "red, dark blue brick"
+    assert model.prompt_notes("A Red Minotaur, in dark-red brick") == ["swatch does not know: a, minotaur, in."]
+    assert model.readable("A Red Minotaur, , and dark-red {brick} no. 7,") == "red, and dark red brick"
     torch.testing.assert_close(model.text_features(["red xyz brick"]), model.text_features(["red brick"]))
     assert seen[0] == ("tokenizer", 0, 5) and seen[-1] == ("ready", 5, 5)
     assert available_models(verify=True) == {"swatch": "ready"}
@@ -213,3 +233,9 @@ def test_wrong_counts_are_refused(sd15):
         sd15.denoiser(["a", "b"], [""], None, 1.0)
     with pytest.raises(ValueError, match="not for 3 views"):
         sd15.denoiser(["a", "b"], ["", ""], None, 1.0)(noise(3), sd15.levels(2)[0])
+
+
+def test_view_size_must_fit_the_codec(sd15):
+    with pytest.raises(SettingsError, match="multiple of 8") as caught:
+        sd15.denoiser(["a"], [""], torch.zeros(1, 1, 60, 60), 1.0)
+    assert caught.value.key == "view_size"

@@ -52,7 +52,8 @@ def test_missing_part(model, part):
 
 
 @pytest.mark.parametrize(
-    "file", ["unet/config.json", "vae/config.json", "scheduler/scheduler_config.json", "tokenizer/tokenizer.json", "model_index.json"]
+    "file",
+    ["unet/config.json", "vae/config.json", "scheduler/scheduler_config.json", "tokenizer/tokenizer.json", "model_index.json"],
 )
 @pytest.mark.parametrize("content", [None, "", "{", "[1]", '"x"'])
 def test_missing_or_broken_text_file(model, file, content):
@@ -105,7 +106,7 @@ def test_pickle_is_never_opened(model):
     assert "pickled" in refused(model).message
 
 
-@pytest.mark.parametrize("part,name", [("unet", "FluxTransformer2DModel"), ("vae", "VQModel"), ("controlnet", "T2IAdapter")])
+@pytest.mark.parametrize("part,name", [("unet", "FluxModel"), ("vae", "VQModel"), ("controlnet", "T2IAdapter")])
 def test_wrong_class(model, part, name):
     edit(model / part / "config.json", _class_name=name)
     message = refused(model).message
@@ -181,6 +182,14 @@ def test_manifest(model):
     assert f"unet/{path.name}" in refused(model).message
 
 
+def test_checksums_in_the_card(model):
+    """swatch's own list, for its weights only."""
+    path = weights(model, "unet")
+    edit_card = {"sha256": {f"unet/{path.name}": "0" * 64}}
+    (model / "swatch.json").write_text(json.dumps(edit_card))
+    assert path.name in refused(model).message
+
+
 def test_fingerprint_changes_with_the_weights(model):
     before = fingerprint(model)
     path = weights(model, "unet")
@@ -196,9 +205,11 @@ def test_folder_names_with_spaces_plus_and_letters_beyond_ascii(whole, tmp_path)
 
 
 def test_broken_manifest(model):
-    for content in ('{"files": {"unet/config.json": 3}}', '{"files": []}', "{}", "?"):
+    for content in ('{"sha256": []}', "{}", "[]", "?"):
         (model / "manifest.json").write_text(content)
         assert "manifest.json" in refused(model).message
+    (model / "manifest.json").write_text('{"sha256": {"unet/config.json": 3}}')
+    assert "unet/config.json" in refused(model).message
 
 
 def test_single_file_checkpoint(tmp_path):

@@ -64,9 +64,9 @@ def test_stochastic_samplers_have_the_variance_their_recursion_says(name, curve)
         return v
 
     levels = levels_from_config(CURVES[curve], 30)
-    draw = noises(channels=6000)
+    draw = noises(channels=3000)
     result = sample(white(c), start(draw(), levels[0]), levels, name, draw, eta)
-    assert float(result.var()) == pytest.approx(recursion(levels), rel=0.02)  # 3 standard errors are 0.014
+    assert float(result.var()) == pytest.approx(recursion(levels), rel=0.025)  # 3 standard errors are 0.02
     assert recursion(levels_from_config(CURVES[curve], 500)) == pytest.approx(c, rel=0.03)
 
 

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The run as its callers see it: calls counted, previews shaped, cancelled, through pixels, bad names refused."""
 
+import importlib
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -54,8 +57,8 @@ def test_one_call_and_one_preview_per_step(case, sampler, until):
     space = plane()
     space.mask = space.mask.clone()
     space.mask[:, :, 0] = 0.3
-    result = run(counting, space, LEVELS, {**SETTINGS, "case": case, "sampler": sampler, "sync_until": until, "eta": 0.5},
-                 seeded(), on_step=lambda i, n, x0: told.append((i, n, x0.shape)))
+    settings = {**SETTINGS, "case": case, "sampler": sampler, "sync_until": until, "eta": 0.5}
+    result = run(counting, space, LEVELS, settings, seeded(), on_step=lambda i, n, x0: told.append((i, n, x0.shape)))
     assert calls == [((4, 2, 5, 5), level) for level in LEVELS[:-1]]
     assert told == [(i, 6, (4, 2, 5, 5)) for i in range(1, 7)]
     assert result.shape == (4, 2, 5, 5) and result.isfinite().all()
@@ -87,8 +90,10 @@ def test_a_linear_codec_makes_pixel_agreement_exact():
     x = latent.project_noise(seeded(1))
     found = denoise_together(network, latent, LEVELS, SETTINGS, seeded(), given=Given((codec, pixels), x=x))
     assert codec.calls == 6
-    expected = denoise_together(lambda x, level: codec.decode(network(codec.encode(x), level)), pixels, LEVELS, SETTINGS,
-                                seeded(), given=Given(x=codec.decode(x)))
+
+    def in_pixels(x, level):
+        return codec.decode(network(codec.encode(x), level))
+    expected = denoise_together(in_pixels, pixels, LEVELS, SETTINGS, seeded(), given=Given(x=codec.decode(x)))
     torch.testing.assert_close(codec.decode(found), expected, rtol=0, atol=1e-12)
     images = codec.decode(found)
     torch.testing.assert_close(pixels.sync(images), images, rtol=0, atol=1e-12)
@@ -98,7 +103,8 @@ def test_the_background_of_the_images_stays_in_pixel_agreement():
     latent, pixels = spaces()
     pixels.mask = torch.zeros_like(pixels.mask)
     x = latent.project_noise(seeded(1))
-    found = denoise_together(RandomDenoiser(4), latent, LEVELS, SETTINGS, seeded(), given=Given((Blocks(), pixels), x=x))
+    found = denoise_together(RandomDenoiser(4), latent, LEVELS, SETTINGS, seeded(),
+                             given=Given((Blocks(), pixels), x=x))
     torch.testing.assert_close(found, sample(RandomDenoiser(4), x, LEVELS), rtol=0, atol=1e-12)
 
 
@@ -128,14 +134,19 @@ def test_when_pixels_are_used():
         assert caught.value.key == "sync_space"
 
 
-def test_the_entry_agrees_in_pixels_when_it_wants_them():
+def test_the_entry_goes_by_the_settings():
+    """Crops that fall on whole blocks: an orthonormal codec makes agreeing in latents and in pixels the same."""
     latent, pixels = spaces()
-    for settings, codec in (({**SETTINGS, "sync_space": "pixel"}, Blocks(cheap=False)),
-                            ({**SETTINGS, "sync_space": "auto"}, Blocks())):
-        found = run(RandomDenoiser(4), latent, LEVELS, settings, seeded(1), codec, pixel_space=pixels)
-        expected = denoise_together(RandomDenoiser(4), latent, LEVELS, settings, seeded(1), given=Given((codec, pixels)))
-        assert torch.equal(found, expected)
-    assert not torch.allclose(found, run(RandomDenoiser(4), latent, LEVELS, SETTINGS, seeded(1), codec))
+    found = {}
+    for name, settings, codec, calls in (
+        ("asked for", {**SETTINGS, "sync_space": "pixel"}, Blocks(cheap=False), 6),
+        ("cheap", {**SETTINGS, "sync_space": "auto"}, Blocks(), 6),
+        ("dear", {**SETTINGS, "sync_space": "auto"}, Blocks(cheap=False), 0),
+        ("latent", {**SETTINGS, "sync_space": "latent"}, Blocks(), 0),
+    ):
+        found[name] = run(RandomDenoiser(4), latent, LEVELS, settings, seeded(1), codec, pixel_space=pixels)
+        assert codec.calls == calls, name
+        torch.testing.assert_close(found[name], found["asked for"], rtol=0, atol=1e-12)
 
 
 def test_pixels_need_a_space():
@@ -161,6 +172,17 @@ def test_cases_by_name_and_number():
         pick_case("7")
     assert caught.value.key == "case"
     assert METHODS["synchronized"] is run
+
+
+def test_the_method_on_the_page_works(tmp_path, monkeypatch):
+    """docs/adding-a-method.md: its first listing is what it says, views that ignore each other."""
+    page = Path(__file__).parents[2] / "docs" / "adding-a-method.md"
+    listing = page.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    (tmp_path / "method_on_the_page.py").write_text(listing, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = importlib.import_module("method_on_the_page").run(RandomDenoiser(2), plane(), LEVELS, SETTINGS, seeded(2))
+    expected = run(RandomDenoiser(2), plane(), LEVELS, {**SETTINGS, "sync_until": 0.0}, seeded(2))
+    assert torch.equal(found, expected)
 
 
 def test_names_are_those_of_the_settings():

@@ -7,14 +7,12 @@ import torch
 
 from blender_addon.jobs.rigs import build_rig
 from engine.raster.gbuffer import resolve
-from engine.raster.numba_backend import NumbaRasterizer
 from engine.spaces.uv import UVTexture
 from engine.spaces.uv.noise import noise_map
 from tests import shapes
-from tests.unit.test_uv_space import front, mesh_of, two_quads
+from tests.painted import RASTERIZER, front, mesh_of, two_quads
 
-RASTERIZER = NumbaRasterizer()
-CHANNELS = 48
+CHANNELS = 24
 
 
 @pytest.fixture(scope="module")

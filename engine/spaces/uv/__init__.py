@@ -24,7 +24,7 @@ from engine.spaces import CanonicalSpace
 
 from .charts import chart_ids, owner_charts
 from .correspond import correspondence
-from .feather import feather
+from .edges import edge_distance
 from .gather import Pairs, texel_pairs
 from .lookup import lookup_map
 from .noise import NoiseMap, noise_map
@@ -60,7 +60,7 @@ class UVTexture(CanonicalSpace):
         self.texels: TexelMap = rasterize_uv(mesh, self.texture_size)
         seen_by = visible(self.texels, mesh, cameras, rasterizer, max(1024, 2 * view_size))
         self.pairs: Pairs = texel_pairs(mesh, self.screen, self.texels, seen_by, self.ids,
-                                        feather(self.screen, self.ids, reach), self.texture_size, steepest)
+                                        edge_distance(self.screen, self.ids), self.texture_size, reach, steepest)
         self.lookup, coverage = self._lookup(mesh, int(np.clip(np.ceil(self.texture_size * np.sqrt(area)), 2, 8)))
         self.mask = torch.from_numpy(coverage)
         self.power = -1.0

@@ -8,7 +8,7 @@ dropped and the rest renormalised (+4 to +11 dB, research/rasterizers.md 3c and 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import cos, radians
 
 import numpy as np
@@ -17,7 +17,7 @@ from engine.mesh import Mesh
 from engine.raster.jit import kernel, slices, spread
 from engine.raster.texels import TexelMap
 
-from .kernels import pairs_of_view
+from .kernels import LOWEST, pairs_of_view
 from .screen import Screen, by_view
 from .sparse import SparseMap
 
@@ -34,8 +34,9 @@ class Pairs:
     view: np.ndarray    # i16[P]
     base: np.ndarray    # i32[P] top left of the four pixels
     share: np.ndarray   # f32[P,4] bilinear shares of the pixels kept, sum 1; all 0 for a pair without any
-    steep: np.ndarray   # f32[P] log cosine between the surface and the view
+    steep: np.ndarray   # f32[P] log of the cosine between surface and view, less near edges
     trust: np.ndarray   # f32[P] log of what does not depend on the sharpness: footprint, feather, side; or UNSEEN
+    edge: np.ndarray    # f32[P] pixels to the nearest edge of the surface in the view
     height: int
     width: int
     views: int
@@ -48,6 +49,10 @@ class Pairs:
         """bool[M]: texels that some view shows."""
         good = np.concatenate([[0], np.cumsum(self.trust > UNSEEN)])
         return good[self.start[1:]] > good[self.start[:-1]]
+
+    def feathered(self, reach: float) -> Pairs:
+        """The same with a further feather, `reach` pixels wide: for bands of broad tones."""
+        return replace(self, trust=self.trust + np.log(np.clip(self.edge / reach, LOWEST, 1)))
 
     def weights(self, power: float) -> tuple[np.ndarray, np.ndarray]:
         """Normalised weights f32[P] (sum 1 over a seen texel's views) and their total f32[M] before that.
@@ -75,8 +80,8 @@ class Pairs:
         spread(len(pieces), lambda numbers: [work(pieces[n]) for n in numbers])
 
 
-def texel_pairs(mesh: Mesh, screen: Screen, texels: TexelMap, seen_by: np.ndarray, ids: np.ndarray, soft: np.ndarray,
-                size: int, steepest: float = 75.0) -> Pairs:
+def texel_pairs(mesh: Mesh, screen: Screen, texels: TexelMap, seen_by: np.ndarray, ids: np.ndarray, away: np.ndarray,
+                size: int, reach: float = 2.0, steepest: float = 75.0) -> Pairs:
     """`find_pairs` of the texels (or a slice of them) of a texture of side `size`.
 
     Weights follow the mesh's smooth normals, so that they do not jump at every facet.
@@ -87,16 +92,16 @@ def texel_pairs(mesh: Mesh, screen: Screen, texels: TexelMap, seen_by: np.ndarra
     normals = np.einsum("mk,mkd->md", texels.barycentrics, mesh.normals[texels.triangle])
     length = np.linalg.norm(normals, axis=1, keepdims=True)
     normals = np.where(length > 1e-6, normals / np.maximum(length, 1e-6), texels.normal).astype(np.float32)
-    return find_pairs(screen, texels, seen_by, normals, density, ids, soft, steepest)
+    return find_pairs(screen, texels, seen_by, normals, density, ids, away, reach, steepest)
 
 
 def find_pairs(screen: Screen, texels: TexelMap, visible: np.ndarray, normals: np.ndarray, density: np.ndarray, ids: np.ndarray,
-               feather: np.ndarray, steepest: float = 75.0) -> Pairs:
+               away: np.ndarray, reach: float = 2.0, steepest: float = 75.0) -> Pairs:
     """Pair every texel with the views that show it.
 
     visible: bool[N,M]. normals: f32[M,3] smooth unit normals for the
     weights (the geometric ones decide the cut at `steepest` degrees). density: f32[F] texels per unit of barycentric
-    area. ids: i32[N,H,W] triangle per pixel, -1 none. feather: f32[N,H,W] in 0..1, low near edges.
+    area. ids: i32[N,H,W] triangle per pixel, -1 none. away: f32[N,H,W] `edge_distance`, feathered over `reach` pixels.
     """
     views, height, width = ids.shape
     if height < 2 or width < 2:
@@ -105,16 +110,18 @@ def find_pairs(screen: Screen, texels: TexelMap, visible: np.ndarray, normals: n
     np.cumsum(visible.sum(0), out=start[1:])
     total = int(start[-1])
     view, base = np.zeros(total, np.int16), np.zeros(total, np.int32)
-    share, steep, trust = np.zeros((total, 4), np.float32), np.zeros(total, np.float32), np.full(total, UNSEEN)
+    share, trust = np.zeros((total, 4), np.float32), np.full(total, UNSEEN)
+    steep, edge = np.zeros(total, np.float32), np.zeros(total, np.float32)
     slot = start[:-1] + np.cumsum(visible, 0) - visible
     arrays = (texels.position, texels.normal, normals, texels.triangle)
 
     def one(i):
         pairs_of_view(i, *arrays, visible[i], slot[i], screen.vertices[i], screen.matrices[i], screen.toward[i],
-                       screen.triangles, density, ids[i], feather[i], cos(radians(steepest)), view, base, share, steep, trust)
+                       screen.triangles, density, ids[i], away[i], reach, cos(radians(steepest)), view, base, share, steep, trust,
+                      edge)
 
     by_view(one, views)
-    return Pairs(start, view, base, share, steep, trust, height, width, views)
+    return Pairs(start, view, base, share, steep, trust, edge, height, width, views)
 
 
 @kernel

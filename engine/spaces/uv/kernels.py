@@ -12,6 +12,7 @@ import numpy as np
 from engine.raster.jit import kernel
 
 SAME_SURFACE = 5e-3   # relative distance within which a pixel's plane passes through the texel
+LOWEST = 0.02         # weight of a view at the very edge of a surface
 BACK_FACING = 1e-2    # a view of the wrong side counts where no view sees the right one
 
 
@@ -49,7 +50,7 @@ def extent(vertices, triangles, triangle):
 
 @kernel
 def pairs_of_view(index, position, normal, smooth, triangle, visible, slot, vertices, matrix, toward, triangles, density,
-                   ids, feather, lowest, view, base, share, steep, trust):
+                   ids, away, reach, lowest, view, base, share, steep, trust, edge):
     height, width = ids.shape
     for m in range(len(visible)):
         if not visible[m]:
@@ -86,18 +87,20 @@ def pairs_of_view(index, position, normal, smooth, triangle, visible, slot, vert
                     continue
             share[pair, tap] = bilinear
             total += bilinear
-            soft += bilinear * feather[r, c]
+            soft += bilinear * away[r, c]
         if total <= 0.0:
             continue
         for tap in range(4):
             share[pair, tap] /= total
+        edge[pair] = soft / total
         base[pair] = (index * height + top) * width + left
         pixels = extent(vertices, triangles, triangle[m]) * height * width * 0.25 / (w * w * w)
         footprint = min(pixels / density[triangle[m]], 1.0) if density[triangle[m]] > 0.0 else 1.0
         bend = abs(tx * smooth[m, 0] + ty * smooth[m, 1] + tz * smooth[m, 2]) / length
-        steep[pair] = np.log(max(bend, 0.02))
+        soft = min(max(edge[pair] / reach, LOWEST), 1.0)
+        steep[pair] = np.log(max(bend, 0.02) * np.sqrt(soft))  # or the straightest view wins up to its very edge
         side = 1.0 if facing > 0.0 else BACK_FACING
-        trust[pair] = np.log(max(footprint, 1e-6) * max(soft / total, 1e-3) * side)
+        trust[pair] = np.log(max(footprint, 1e-6) * soft * side)
 
 
 @kernel

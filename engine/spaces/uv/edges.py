@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Soft edges: a view counts less near silhouettes and depth edges, where diffusion bleeds across them."""
+"""Where a view's surfaces end: near silhouettes and depth edges diffusion bleeds across, so a view counts less there."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def breaks(screen: Screen, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return right, below
 
 
-def feather(screen: Screen, ids: np.ndarray, reach: float = 2.0, least: float = 0.02) -> np.ndarray:
-    """f32[N,H,W]: `least` at an edge, rising to 1 at `reach` pixels from it; 0 on the background."""
+def edge_distance(screen: Screen, ids: np.ndarray) -> np.ndarray:
+    """f32[N,H,W]: pixels between each pixel's centre and the nearest one at an edge of its surface; 0 on the background."""
     right, below = breaks(screen, ids)
     inside = ids >= 0
     edge = right | below
@@ -29,9 +29,5 @@ def feather(screen: Screen, ids: np.ndarray, reach: float = 2.0, least: float = 
     edge[:, 1:] |= below[:, :-1]
     edge[:, [0, -1]] |= inside[:, [0, -1]]
     edge[:, :, [0, -1]] |= inside[:, :, [0, -1]]
-
-    def one(i):
-        away = distance_transform_edt(~(edge[i] | ~inside[i])) if edge[i].any() else np.full(ids.shape[1:], np.inf)
-        return np.clip(away / max(reach, 1e-6), least, 1.0).astype(np.float32) * inside[i]
-
-    return np.stack(by_view(one, len(ids)))
+    edge |= ~inside
+    return np.stack(by_view(lambda i: distance_transform_edt(~edge[i]).astype(np.float32), len(ids)))

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shipped zip in the full Blender application: the command line with exit codes, an afternoon in a real window."""
+
+import json
+import re
+
+import pytest
+
+pytestmark = [pytest.mark.gui, pytest.mark.slow]
+TEXTURE = "blender -b hero.blend --command tweed texture --object Cube --size 64 --json report.json"
+
+
+@pytest.fixture(scope="module")
+def hero(application):
+    (application.work / "make.py").write_text(
+        f"import bpy\nbpy.ops.wm.save_as_mainfile(filepath={application.path('hero.blend')!r})\n"
+    )
+    assert application.run("blender -b --python-exit-code 1 --python make.py").returncode == 0
+    return application
+
+
+def test_command_line_textures_saves_and_reports(hero):
+    done = hero.run(f"{TEXTURE} --prompt 'red bricks' --seed 7 --save out.blend")
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads((hero.work / "report.json").read_text())
+    assert report["status"] == "done" and report["seed"] == 7
+    assert list((hero.work / "textures").glob("Cube_Tweed_*.png"))
+    (hero.work / "look.py").write_text(
+        "import bpy\n"
+        "nodes = bpy.data.materials['Material'].node_tree.nodes\n"
+        "image = next(n.image for n in nodes if n.bl_idname == 'ShaderNodeTexImage')\n"
+        "print('FOUND', image.filepath, *image.size)\n"
+    )
+    assert re.search(r"FOUND //textures/\S+ 64 64", hero.run("blender -b out.blend --python look.py").stdout)
+
+
+@pytest.mark.parametrize(
+    "code, arguments, environment",
+    [
+        (2, "--prompt ''", {}),
+        (2, "--prompt x --seed many", {}),
+        (3, "--prompt x", {"TWEED_ENGINE_ROOT": "/nowhere"}),
+        (4, "--prompt 'x fake:crash@denoise'", {}),
+        (6, "--prompt 'x fake:fail:out_of_memory@denoise'", {}),
+    ],
+)
+def test_exit_codes(hero, code, arguments, environment):
+    done = hero.run(f"{TEXTURE} {arguments}", **environment)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["INT", "TERM"])
+def test_a_signal_cancels(hero, name):
+    """The shell waits for the job's first progress, so that the signal meets a running job."""
+    script = (
+        f"set -m; {TEXTURE} --prompt 'x fake:slow' --steps 200 > out.txt 2>&1 & child=$!; "
+        "for i in $(seq 600); do grep -q Diffusing out.txt && break; sleep 0.1; done; "
+        f"kill -{name} $child; wait $child; echo code $?; pgrep -c -f 'engine serve'"
+    )
+    done = hero.run(script)
+    assert "code 5" in done.stdout, done.stdout + done.stderr + (hero.work / "out.txt").read_text()
+    assert done.stdout.split()[-1] == "0", "the engine outlived Blender"
+
+
+def test_an_afternoon_in_a_window(application):
+    done = application.run(f"python3 /shared/tests/gui/story.py {application.path()}", seconds=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    print(done.stdout)

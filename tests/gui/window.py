@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drive a real Blender window as an artist would: Xvfb and xdotool outside, agent.py inside. Standard library only.
+
+    gui = Window(); gui.sidebar("Tweed"); gui.fill("tweed.prompt", "red bricks"); gui.press("tweed.generate");
+    gui.shot("a.png")
+
+Buttons are found by moving the real pointer down the sidebar and asking Blender what is under it, so no coordinates are
+written down. Pictures come from Xvfb's frame buffer: Blender's own screenshot operator gives black under software GL.
+"""
+
+import json
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import tempfile
+import time
+import zlib
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def xwd_to_png(source: str, target: str) -> None:
+    with open(source, "rb") as file:
+        data = file.read()
+    head = struct.unpack(">25I", data[:100])
+    start, width, height, order, stride, colours = head[0], head[4], head[5], head[7], head[12], head[19]
+    assert head[2] == 2 and head[11] == 32, head
+    offset, rows = start + colours * 12, bytearray()
+    red, green, blue = (2, 1, 0) if order == 0 else (1, 2, 3)
+    for y in range(height):
+        row = data[offset + y * stride : offset + y * stride + width * 4]
+        out = bytearray(width * 3)
+        out[0::3], out[1::3], out[2::3] = row[red::4], row[green::4], row[blue::4]
+        rows += b"\0" + out
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    with open(target, "wb") as file:
+        file.write(
+            b"\x89PNG\r\n\x1a\n"
+            + chunk(b"IHDR", struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0))
+            + chunk(b"IDAT", zlib.compress(bytes(rows), 6))
+            + chunk(b"IEND", b"")
+        )
+
+
+class Window:
+    def __init__(self, size=(1400, 900), display=":88", arguments=(), environment=()):
+        self.width, self.height = size
+        self.seen: dict[str, tuple[int, int]] = {}
+        self.folder = tempfile.mkdtemp(prefix="gui")
+        os.chmod(self.folder, 0o700)
+        self.environment = {
+            **os.environ,
+            "LIBGL_ALWAYS_SOFTWARE": "1",
+            "GALLIUM_DRIVER": "llvmpipe",
+            "LP_NUM_THREADS": "2",
+            "DISPLAY": display,
+            "XDG_RUNTIME_DIR": self.folder,
+            "AGENT_SOCKET": self.folder + "/socket",
+            **dict(environment),
+        }
+        self.server = subprocess.Popen(
+            [
+                "Xvfb",
+                display,
+                "-screen",
+                "0",
+                f"{self.width}x{self.height}x24",
+                "-nolisten",
+                "tcp",
+                "-noreset",
+                "-fbdir",
+                self.folder,
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self._until(lambda: os.path.exists("/tmp/.X11-unix/X" + display[1:]), 10)
+        self.log = self.folder + "/blender.log"
+        with open(self.log, "wb") as log:
+            self.blender = subprocess.Popen(
+                [
+                    "blender",
+                    "--window-geometry",
+                    "0",
+                    "0",
+                    str(self.width),
+                    str(self.height),
+                    *arguments,
+                    "--python",
+                    HERE + "/agent.py",
+                ],
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+            )
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(180)
+        self._until(self._connect, 180)
+        self.answers = self.socket.makefile("rb")
+        self.py("1")
+        self.x("windowfocus", self.x("search", "--sync", "--onlyvisible", "--class", "Blender").split()[0])
+
+    def _until(self, done, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not done():
+            if time.monotonic() > end:
+                raise TimeoutError(self.output())
+            time.sleep(0.1)
+
+    def _connect(self) -> bool:
+        if self.blender.poll() is not None:
+            raise SystemExit(f"Blender ended ({self.blender.returncode})\n{self.output()}")
+        try:
+            self.socket.connect(self.environment["AGENT_SOCKET"])
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        return True
+
+    def output(self) -> str:
+        try:
+            with open(self.log, errors="replace") as file:
+                return file.read()
+        except (OSError, AttributeError):
+            return ""
+
+    def errors(self) -> list[str]:
+        """Tracebacks in Blender's console: a Panel.draw that raises shows nowhere else."""
+        return self.output().split("Traceback (most recent call last)")[1:]
+
+    def py(self, code: str):
+        """The value of an expression, or the effect of a statement, in Blender."""
+        self.socket.sendall(json.dumps(code).encode() + b"\n")
+        answer = json.loads(self.answers.readline())
+        if not answer["ok"]:
+            raise RuntimeError(answer["result"])
+        return answer["result"]
+
+    def wait(self, expression: str, seconds: float = 30) -> None:
+        self._until(lambda: self.py(expression), seconds)
+
+    def x(self, *arguments) -> str:
+        return subprocess.run(
+            ["xdotool", *map(str, arguments)], env=self.environment, check=True, capture_output=True, text=True
+        ).stdout
+
+    def move(self, x: int, y: int) -> None:
+        self.x("mousemove", x - 1, y, "sleep", "0.03", "mousemove", x, y)
+
+    def key(self, name: str) -> None:
+        self.x("key", name)
+        time.sleep(0.15)
+
+    def shot(self, path: str, settle: float = 0.5) -> None:
+        time.sleep(settle)
+        xwd_to_png(self.folder + "/Xvfb_screen0", path)
+
+    def sidebar(self, tab: str) -> None:
+        """Open the sidebar at that tab, wide enough to read."""
+        self.py("area_region()[1].spaces.active.__setattr__('show_region_ui', True)")
+        for attempt in range(50):
+            time.sleep(0.2)
+            try:
+                self.py(f"area_region()[2].__setattr__('active_panel_category', {tab!r})")
+                break
+            except RuntimeError:  # categories exist only once the region was drawn
+                if attempt == 49:
+                    raise
+        self.py("area_region()[1].tag_redraw()")
+        self.wait(f"area_region()[2].active_panel_category == {tab!r}")
+        time.sleep(0.5)
+
+    def buttons(self) -> dict[str, tuple[int, int]]:
+        """Scan the open tab with the real pointer: {'bpy.ops.x.y()' or data path: (x, y)}."""
+        left, bottom, width, height = self.py("(lambda r: (r.x, r.y, r.width, r.height))(area_region()[2])")
+        top, found, misses = self.height - (bottom + height), {}, 0
+        for y in range(top + 30, top + height - 6, 12):
+            for part in (0.28, 0.83):
+                x = left + int(width * part)
+                self.move(x, y)
+                time.sleep(0.06)
+                name = self.py("hovered()")
+                if name:
+                    found.setdefault(name, []).append((x, y))
+                    misses = 0
+                else:
+                    misses += 1
+            if found and misses > 10:
+                break
+        return {name: places[len(places) // 2] for name, places in found.items()}
+
+    def hover(self, what: str) -> None:
+        """Put the pointer on a button. Where it was seen last is tried first; then the tab is scanned again."""
+        for _ in range(3):
+            place = next((place for name, place in self.seen.items() if what in name), None)
+            for shake in range(5 if place else 0):
+                self.move(place[0], place[1] + shake % 2)
+                time.sleep(0.1)
+                if what in (self.py("hovered()") or ""):
+                    return
+            self.seen = self.buttons()
+        raise RuntimeError(f"no button {what} among {list(self.seen)}")
+
+    def press(self, what: str) -> None:
+        """A real click on the button that calls the operator, or shows the property, `what`."""
+        self.hover(what)
+        self.x("mousedown", 1, "sleep", "0.06", "mouseup", 1)
+        time.sleep(0.2)
+
+    def fill(self, what: str, text: str) -> None:
+        self.hover(what)
+        self.x("click", "--repeat", 2, "--delay", 60, 1)
+        time.sleep(0.4)
+        self.key("ctrl+a")
+        self.x("type", "--delay", "30", text)
+        self.key("Return")
+        time.sleep(0.3)
+
+    def quit(self) -> int:
+        """Close Blender as the menu does; gives its exit code."""
+        try:
+            self.py("bpy.app.timers.register(lambda: bpy.ops.wm.quit_blender() and None, first_interval=0.1)")
+            self.blender.wait(30)
+        except (OSError, subprocess.TimeoutExpired, ValueError):
+            self.blender.kill()
+            self.blender.wait()
+        self.server.terminate()
+        self.server.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return self.blender.returncode
