@@ -135,6 +135,7 @@ def finish(cancelled=lambda: False, report=lambda run: None, textures: Path | No
         flow.wait(run, cancelled, report)
         return _apply(run.head, run.folder, run, textures or textures_folder())
     finally:
+        flow.cancel(run)  # does nothing unless Ctrl-C got us here
         now.run = None
 
 

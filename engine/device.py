@@ -52,7 +52,8 @@ def _cuda(index: int) -> torch.device:
             'Update the graphics driver (nvidia-smi must list the card), or choose device "cpu".',
         )
     if index >= count:
-        raise DeviceError(f"GPU {index} was asked for, but there are only {count}.", f"Choose cuda:{count - 1} or lower.")
+        raise DeviceError(f"GPU {index} was asked for, but there are only {count}.",
+                          f"Choose cuda:{count - 1} or lower.")  # fmt: skip
     return torch.device("cuda", index)
 
 

@@ -25,8 +25,9 @@ def hold_out_depth(pool, recipe, count):
 
 def sheet(swatch, pool, recipe, path, steps=20, guidance=2.5, rescale=0.5, captions=CAPTIONS):
     """Save a labelled grid of fixed captions on held-out shapes."""
-    images = _in_parts(swatch, captions, hold_out_depth(pool, recipe, len(captions)), steps, guidance, rescale)
-    save_grid(images, captions[: len(images)], path)
+    depth = hold_out_depth(pool, recipe, len(captions))
+    captions = captions[: len(depth)]
+    save_grid(_in_parts(swatch, captions, depth, steps, guidance, rescale), captions, path)
 
 
 def save_grid(images, captions, path, columns=8, side=224):

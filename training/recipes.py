@@ -32,12 +32,12 @@ class Recipe:
     full_batch: int = 4             # whole views
     full_share: float = 0.1         # share of whole-view batches before the last stretch
     half_share: float = 0.12        # share of half-size whole views among windows
-    full_from: float = 0.70         # progress at which only whole views remain
+    full_from: float = 0.78         # progress at which only whole views remain
     learning_rate: float = 8e-4
-    decay_from: float = 0.55
+    decay_from: float = 0.6
     caption_dropout: float = 0.12
     ema: float = 0.999
-    high_noise_lean: float = 1.6    # timesteps are 1 − (1 − u)^lean; 1 is uniform
+    high_noise_lean: float = 2.0    # timesteps are 1 − (1 − u)^lean; 1 is uniform
     background_weight: float = 0.35
     minutes: float = 110.0
 

@@ -73,7 +73,8 @@ def spread(count: int, worker: Callable[[Iterator[int]], None]) -> None:
     """Share the numbers 0..count-1 among the threads; each calls `worker` once with the numbers it gets.
 
     A worker loops over its numbers and may keep scratch memory between them. Which thread gets which number is
-    not fixed, so a result must depend on the number alone. An exception in a worker is raised here.
+    not fixed, so a result must depend on the number alone. An exception in a worker is raised here. A worker may call
+    `spread` itself: who finds no free thread does the work alone.
     """
     global _pool
     numbers, lock = iter(range(count)), threading.Lock()
@@ -98,7 +99,8 @@ def spread(count: int, worker: Callable[[Iterator[int]], None]) -> None:
         worker(take())
     finally:
         for other in others:
-            other.result()
+            if not other.cancel():  # what has not begun finds no number left
+                other.result()
 
 
 def slices(length: int, size: int) -> list[slice]:

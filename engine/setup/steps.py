@@ -87,9 +87,7 @@ def prepare_blender(place: Layout, machine: Machine, archive: Path) -> list[blen
         blender.install_extension(app, archive, place.log)
         say(f"  {app.path}: extension installed into Blender {app.text}")
         if app.sandboxed:
-            say(
-                f"    It comes from {app.sandboxed}, which may keep the engine from starting (blender.org's does not)"
-            )
+            say(f"    It comes from {app.sandboxed}, which may keep the engine from starting (blender.org's does not)")
     usable = [app for app in found if app.usable]
     if not usable:
         say("  No Blender 4.2 or newer was found. When you have one, drag the zip into its window or run this again;")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Virtual environments that can be made twice, or half, and still come out right.
 
-A stamp file in the environment holds a hash of what was asked for. It is written last, so an environment without the
-right stamp is looked through package by package, and only what is missing is installed.
+What is missing is asked each time (half a second), so a package that somebody removed comes back. A stamp file with a
+hash of what was asked for is written last: an environment without it was interrupted, and is looked through thoroughly.
 """
 
 from __future__ import annotations
@@ -115,17 +115,29 @@ def works(folder: Path) -> bool:
 
 
 def missing(wanted: Wanted) -> list[str]:
-    """The requirements that the environment does not meet."""
-    done = subprocess.run(
-        [python_of(wanted.folder), "-c", CHECK],
-        input=json.dumps(wish(wanted)),
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env=pip.environment(),
-        **hidden_window(),
-    )
+    """The requirements that the environment does not meet; all of them when its Python does not start."""
+    try:
+        done = subprocess.run(
+            [python_of(wanted.folder), "-c", CHECK],
+            input=json.dumps(wish(wanted)),
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            env=pip.environment(),
+            **hidden_window(),
+        )
+    except OSError:
+        return wish(wanted)
     return json.loads(done.stdout) if done.returncode == 0 else wish(wanted)
+
+
+def consistent(folder: Path) -> bool:
+    """True when every installed package has what it needs itself; asked once, before an environment is stamped."""
+    command = [python_of(folder), "-m", "pip", "check"]
+    done = subprocess.run(
+        command, capture_output=True, stdin=subprocess.DEVNULL, env=pip.environment(), **hidden_window()
+    )
+    return done.returncode == 0
 
 
 def create(folder: Path, log: Path) -> None:
@@ -181,27 +193,26 @@ def need_room(folder: Path, gigabytes: float) -> None:
 
 def ensure(wanted: Wanted, log: Path, options: Sequence[str] = (), torch: tuple[str, str | None] | None = None) -> bool:
     """Make `wanted` true; returns False when it already was. `torch` is (requirement, extra index or None)."""
-    if stamped(wanted):
+    whole = stamped(wanted)
+    lacking = missing(wanted) if whole or works(wanted.folder) else wish(wanted)
+    if not lacking and (whole or consistent(wanted.folder)):
+        write_stamp(wanted)
         return False
-    lacking = missing(wanted) if works(wanted.folder) else wish(wanted)
-    if lacking:
-        need_room(wanted.folder, wanted.disk_gb if len(lacking) > 3 else 0.3)
-        create(wanted.folder, log)
-        python = python_of(wanted.folder)
-        constraints = ["-c", wanted.constraints] if wanted.constraints else []
-        if torch and any(re.match(r"torch\b", line) for line in lacking):
-            say(f"  torch: {torch[0]}")
-            index = [["--extra-index-url", torch[1]]] if torch[1] and not options else []
-            pip.install(python, [torch[0], *constraints, *options], log, [[], *index])
-        arguments = [*wanted.extra, *(part for file in wanted.requirements for part in ("-r", file))]
-        pip.install(python, [*arguments, *constraints, *options], log)
-        still = missing(wanted)
-        if still:
-            raise SetupProblem(
-                f"After installing, these are still missing: {', '.join(still)}.", f"See the log: {log}", code=3
-            )
+    need_room(wanted.folder, wanted.disk_gb if len(lacking) > 3 else 0.3)
+    create(wanted.folder, log)
+    python = python_of(wanted.folder)
+    constraints = ["-c", wanted.constraints] if wanted.constraints else []
+    if torch and any(re.match(r"torch\b", line) for line in lacking):
+        say(f"  torch: {torch[0]}")
+        index = [["--extra-index-url", torch[1]]] if torch[1] and not options else []
+        pip.install(python, [torch[0], *constraints, *options], log, [[], *index])
+    arguments = [*wanted.extra, *(part for file in wanted.requirements for part in ("-r", file))]
+    pip.install(python, [*arguments, *constraints, *options], log)
+    still = missing(wanted)
+    if still:
+        raise SetupProblem(f"After installing, these are still missing: {', '.join(still)}.", f"See {log}.", code=3)
     write_stamp(wanted)
-    return bool(lacking)
+    return True
 
 
 @contextlib.contextmanager

@@ -25,6 +25,10 @@ ADDON = TESTS.parent / "blender_addon"
 PACKAGE = "bl_ext.tweeddev.tweed"
 
 
+# The engine that whoever started the tests has set up; every other test uses the fake one.
+REAL_ENGINE = {name: os.environ.get(name, "") for name in ("TWEED_ENGINE_PYTHON", "TWEED_ENGINE_ROOT")}
+
+
 class Pump:
     """bpy.app.timers never fire without a window: this stands in for them and is turned by hand."""
 

@@ -19,7 +19,9 @@ import bpy  # noqa: E402, F401
 import pytest  # noqa: E402
 
 here = Path(__file__).resolve().parent
-code = pytest.main(["-p", "no:cacheprovider", "-o", "addopts=", *(sys.argv[1:] or [str(here)])])
+code = pytest.main(
+    ["-p", "no:cacheprovider", "-o", "addopts=", "-o", "filterwarnings=error:::bl_ext", *(sys.argv[1:] or [str(here)])]
+)
 shutil.rmtree(resources, ignore_errors=True)
 sys.stdout.flush()
 sys.stderr.flush()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Inside a windowed Blender (`blender --python agent.py`): runs snippets that come over a UNIX socket.
 
-It does so from a timer on the main thread, so that a test outside can look at Blender's state while it drives the window
-with real X events."""
+It does so from a timer on the main thread, so that a test outside can look at Blender's state while it drives the
+window with real X events."""
 
 import itertools
 import json

@@ -197,11 +197,12 @@ class Window:
         """Put the pointer on a button. Where it was seen last is tried first; then the tab is scanned again."""
         for _ in range(3):
             place = next((place for name, place in self.seen.items() if what in name), None)
-            for shake in range(5 if place else 0):
-                self.move(place[0], place[1] + shake % 2)
-                time.sleep(0.1)
-                if what in (self.py("hovered()") or ""):
-                    return
+            for aside in (0, 1, -9, 9, -18, 18) if place else ():  # a slow machine sees the pointer late in a scan
+                self.move(place[0], place[1] + aside)
+                for _ in range(3):
+                    time.sleep(0.1)
+                    if what in (self.py("hovered()") or ""):
+                        return
             self.seen = self.buttons()
         raise RuntimeError(f"no button {what} among {list(self.seen)}")
 

@@ -72,8 +72,8 @@ def test_installs_once_and_is_fast_the_second_time(place, monkeypatch):
     need = wanted(folder, "tweedtoy==1.0")
     assert venv.ensure(need, log, pip.source_arguments(wheels)) is True
     assert version_in(folder) == "1.0"
-    monkeypatch.setattr(pip, "run", lambda *a, **k: pytest.fail("the second time starts no program"))
-    monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("the second time starts no program"))
+    monkeypatch.setattr(pip, "run", lambda *a, **k: pytest.fail("the second time runs no pip"))
+    monkeypatch.setattr(venv, "consistent", lambda *a: pytest.fail("the second time asks no pip"))
     assert venv.ensure(need, log) is False
 
 
@@ -84,6 +84,16 @@ def test_interrupted_before_the_stamp_goes_on(place):
     (folder / venv.STAMP).unlink()
     assert venv.ensure(need, log) is False, "everything is there: no pip, and so no network, is needed"
     assert venv.stamped(need)
+
+
+def test_a_package_that_was_removed_comes_back(place):
+    folder, wheels, log = place
+    need = wanted(folder, "tweedtoy==1.0")
+    venv.ensure(need, log, pip.source_arguments(wheels))
+    subprocess.run([venv.python_of(folder), "-m", "pip", "uninstall", "-q", "-y", "tweedtoy"], check=True)
+    assert venv.stamped(need) and venv.missing(need) == ["tweedtoy==1.0"]
+    assert venv.ensure(need, log, pip.source_arguments(wheels)) is True
+    assert version_in(folder) == "1.0"
 
 
 def test_a_damaged_stamp_is_no_stamp(place):

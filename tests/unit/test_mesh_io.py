@@ -60,6 +60,19 @@ def test_glb_is_stable_and_holds_the_png(tmp_path, png):
     assert png.read_bytes() in data and struct.unpack_from("<I", data, 8)[0] == len(data) and len(data) % 4 == 0
 
 
+def test_normals_of_the_file_are_kept(tmp_path, png):
+    """Not computed again: these lean 30 degrees off."""
+    shape = quad()
+    leaning = np.broadcast_to(np.float32([0.5, -(0.75**0.5), 0]), (2, 3, 3))
+    save_glb(tmp_path / "m.glb", from_arrays(MeshArrays(*shape, leaning)), png)
+    np.testing.assert_allclose(load_mesh(tmp_path / "m.glb")[0].normals, leaning, atol=1e-6)
+    write_obj(tmp_path / "m.obj", shape)
+    text = (tmp_path / "m.obj").read_text().replace("f ", "vn 0.5 0 0.8660254\nf ", 1)
+    faces = [" ".join(f"{c}/1" if "/" in c else c for c in line.split(" ")) for line in text.splitlines()]
+    (tmp_path / "m.obj").write_text("\n".join(faces))
+    np.testing.assert_allclose(load_mesh(tmp_path / "m.obj")[0].normals, leaning, atol=1e-6)
+
+
 def test_glb_welds_vertices(tmp_path, png):
     save_glb(tmp_path / "m.glb", mesh_of(torus()), png)
     data = (tmp_path / "m.glb").read_bytes()

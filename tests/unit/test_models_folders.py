@@ -53,7 +53,8 @@ def test_missing_part(model, part):
 
 @pytest.mark.parametrize(
     "file",
-    ["unet/config.json", "vae/config.json", "scheduler/scheduler_config.json", "tokenizer/tokenizer.json", "model_index.json"],
+    ["unet/config.json", "vae/config.json", "scheduler/scheduler_config.json", "tokenizer/tokenizer.json",
+     "model_index.json"],  # fmt: skip
 )
 @pytest.mark.parametrize("content", [None, "", "{", "[1]", '"x"'])
 def test_missing_or_broken_text_file(model, file, content):

@@ -161,6 +161,26 @@ def test_spread_gives_each_number_once(monkeypatch, count):
     assert sorted(done) == list(range(count))
 
 
+@pytest.mark.timeout(20)
+def test_spread_within_spread(monkeypatch):
+    """All threads of the pool wait for each other unless each can do its work alone."""
+    monkeypatch.setattr(jit, "thread_count", lambda: 2)
+    monkeypatch.setattr(jit, "_pool", None)
+    done, lock = [], threading.Lock()
+
+    def inner(numbers):
+        for number in numbers:
+            with lock:
+                done.append(number)
+
+    def outer(numbers):
+        for _ in numbers:
+            jit.spread(6, inner)
+
+    jit.spread(8, outer)
+    assert sorted(done) == sorted([*range(6)] * 8)
+
+
 def test_spread_passes_errors_on():
     def worker(numbers):
         for number in numbers:

@@ -23,6 +23,15 @@ from training.words import COLOURS, MATERIALS, every_word, is_held_out, random_s
 LENGTH = 16
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Several threads on a busy machine wait for each other longer than they work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def views():
     return random_views(2, 64, torch.Generator().manual_seed(1))
