@@ -176,6 +176,10 @@ def _wire(material, image, uv_map: str, job: str, undo) -> None:
         for node in nodes.find_principled(material)
         if not nodes.is_linked(texture, node, "Base Color")
     ]
+    if tree.nodes.active:
+        record["active"] = tree.nodes.active.name
+    undo.callback(nodes.activate, tree, record.get("active", ""))
+    tree.nodes.active = texture  # what Solid view and Texture Paint show
     undo.callback(_set_record, material, base)
     material[RECORD] = record
 
@@ -220,6 +224,7 @@ def _unwire(material, slots) -> None:
         uv_node.uv_map = record["earlier"]["uv_map"]
     else:
         nodes.remove_ours(tree)
+    nodes.activate(tree, record.get("active", ""))
     _set_record(material, record.get("previous", {}))
     if record.get("slot") == "added":
         for obj, _ in slots:
@@ -257,3 +262,7 @@ def _show(tree, record: dict, show: bool) -> None:
         texture.image = record["image"] if show else record["earlier"].get("image")
     for link in record["links"]:
         (nodes.connect if show else nodes.restore)(tree, link)
+    if texture and show:
+        tree.nodes.active = texture
+    else:
+        nodes.activate(tree, record.get("active", ""))

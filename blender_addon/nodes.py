@@ -127,6 +127,13 @@ def linked(tree, record: dict) -> bool:
     return bool(target and target.is_linked and target.links[0].from_node.get(_MARK) == record["our_node"])
 
 
+def activate(tree, name: str) -> None:
+    """Make the node of that name the active one again; the tree keeps its own choice where it is gone."""
+    node = tree.nodes.get(name)
+    if node:
+        tree.nodes.active = node
+
+
 def is_linked(source, node, socket: str) -> bool:
     """Whether that input is fed by `source`."""
     target = _socket(node.inputs, socket)

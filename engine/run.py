@@ -56,11 +56,10 @@ def run_job(folder: Path, progress: Progress, models: Models) -> dict:
 
     with progress.phase("condition"):
         prompts, avoids = view_prompts(job.cameras, settings, settings["direction_prompts"] and not model.known_words)
-        denoiser = model.denoiser(
-            prompts, avoids, torch.from_numpy(control_depth(gbuffer))[:, None],
-            guidance=settings["guidance"] if settings["guidance"] >= 0 else model.default_guidance,
-            guidance_rescale=settings["guidance_rescale"], control_scale=settings["control_scale"],
-        )  # fmt: skip
+        guidance = settings["guidance"] if settings["guidance"] >= 0 else model.default_guidance
+        rescale = settings["guidance_rescale"] if settings["guidance_rescale"] >= 0 else model.default_guidance_rescale
+        control = torch.from_numpy(control_depth(gbuffer))[:, None]
+        denoiser = model.denoiser(prompts, avoids, control, guidance, rescale, settings["control_scale"])
         levels = model.levels(settings["steps"])
 
     def on_step(i: int, n: int, x0: torch.Tensor) -> None:

@@ -5,6 +5,7 @@
 by the environment variable TWEED_FAKE (all jobs): `fake:KIND` or `fake:KIND@PHASE`.
 
     slow        each step takes 50 ms (a job about 2 s)        crash@P    the process kills itself
+    crawl       … 0.3 s
     hang@P      nothing more is heard, SIGTERM ends it          deaf@P     the same, and only SIGKILL ends it
     fail:CODE@P an error of that code (user, out_of_memory …)   warn       a warning event
     noimage     the result names no picture                     nofile     … a picture that does not exist
@@ -109,7 +110,7 @@ class Job:
             for i in range(count):
                 if self.stop.is_set():
                     raise Cancelled
-                time.sleep(0.05 if "slow" in self.wrong else 0.002)
+                time.sleep(0.3 if "crawl" in self.wrong else 0.05 if "slow" in self.wrong else 0.002)
                 self.emit("step", phase=phase, i=i + 1, n=count)
         if "warn" in self.wrong:
             self.emit("warning", message="3 % of the surface was seen by no camera.")

@@ -21,7 +21,7 @@ class Pool:
     def __init__(self, folder, mode="r"):
         self.folder = Path(folder)
         names = ("position", "normal", "depth", "up", "ready")
-        self.arrays = {name: np.load(self.folder / f"{name}.npy", mmap_mode=mode) for name in names}
+        self.arrays = {name: np.load(self.folder / f"{name}.npy", mmap_mode=mode, allow_pickle=False) for name in names}
         self.ready, self.depth = self.arrays["ready"], self.arrays["depth"]
         self.size = self.depth.shape[1]
 

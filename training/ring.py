@@ -13,7 +13,7 @@ import numpy as np
 class Ring:
     def __init__(self, folder, mode="r"):
         names = ("latents", "tokens", "view", "flipped", "written")
-        self.arrays = {name: np.load(Path(folder) / f"{name}.npy", mmap_mode=mode) for name in names}
+        self.arrays = {name: np.load(Path(folder) / f"{name}.npy", mmap_mode=mode, allow_pickle=False) for name in names}
         self.latents = self.arrays["latents"]
 
     @classmethod

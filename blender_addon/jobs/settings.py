@@ -123,12 +123,14 @@ _TABLE = (
     Setting(
         "guidance_rescale",
         float,
-        0.5,
+        -1.0,
         "Takes back the contrast that a strong prompt adds (0 none, 1 all).",
         "Rescale",
         "Guidance",
         0.0,
         1.0,
+        special=-1.0,
+        special_help="the model's own",
     ),
     Setting(
         "control_scale",

@@ -59,7 +59,7 @@ class StableDiffusion:
     def encode(self, rgb: Tensor) -> Tensor:
         """Latents float32 [N,C,H/factor,W/factor] of images [N,3,H,W] in -1..1; the mode, not a sample."""
         with memory_guard(self.device, "Encoding the views"):
-            return torch.cat([self._encode(piece) for piece in rgb.split(self._codec_chunk(len(rgb)))])
+            return torch.cat([self._encode(piece) for piece in rgb.split(self._codec_chunk(len(rgb)))]).to(rgb.device)
 
     def _encode(self, rgb: Tensor) -> Tensor:
         encoded = self.codec.encode(rgb.to(self.device, self.codec.dtype))
@@ -71,7 +71,8 @@ class StableDiffusion:
     def decode(self, latents: Tensor, refine: bool = True) -> Tensor:
         """Images float32 [N,3,H,W], about -1..1 and not clamped. `refine` False leaves out a codec's learned detail."""
         with memory_guard(self.device, "Decoding the views"):
-            return torch.cat([self._decode(piece, refine) for piece in latents.split(self._codec_chunk(len(latents)))])
+            pieces = [self._decode(piece, refine) for piece in latents.split(self._codec_chunk(len(latents)))]
+            return torch.cat(pieces).to(latents.device)
 
     def _decode(self, latents: Tensor, refine: bool) -> Tensor:
         scale, shift = _latent_scale(self.codec)

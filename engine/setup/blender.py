@@ -142,7 +142,7 @@ def wheel_version() -> str | None:
 
 def ensure_wheel(wanted: venv.Wanted, log: Path, options=()) -> Path:
     """Set up the environment with Blender as a Python module; returns its Python."""
-    if not venv.stamped(wanted):
+    if any(line.startswith("bpy") for line in venv.missing(wanted)):
         say(f"  Blender {wheel_version()} as a Python module: about 400 MB to download, 1 GB on the disk")
     if venv.ensure(wanted, log, options):
         check_import(wanted.folder, log)

@@ -126,14 +126,20 @@ def watch(command: list, environment: dict, place: steps.Layout, out: Path) -> N
             raise
     bar.clear()
     if process.returncode:
-        lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-        for line in lines[-6:]:
-            say(f"    {line[:300]}")
-        raise SetupProblem(
-            f"The job did not end well (exit code {process.returncode}). Full log: {log}",
-            "Run: python3 install.py doctor",
-            code=4,
-        )
+        raise failure(log, process.returncode)
+
+
+def failure(log: Path, code: int) -> SetupProblem:
+    """What a job that did not end well said: Tweed's own sentence where there is one, else the end of its log."""
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    said = [line.split("Error: ", 2)[-1] for line in lines if line.startswith("RuntimeError: Error: ")]
+    if said:
+        return SetupProblem(said[-1], f"The full log is {log}. See also: python3 install.py doctor", code=4)
+    for line in lines[-6:]:
+        say(f"    {line[:300]}")
+    return SetupProblem(
+        f"The job did not end well (exit code {code}). Full log: {log}", "Run: python3 install.py doctor", 4
+    )
 
 
 def newest_event(folders: list[Path], since: float) -> dict | None:

@@ -19,6 +19,7 @@ def main(wish: dict) -> None:
     bpy.ops.extensions.package_install_files(filepath=wish["zip"], repo="user_default", enable_on_install=True)
     make_scene()
     settings = {name: wish[name] for name in ("prompt", "quality", "seed") if wish.get(name) is not None}
+    settings["contact_sheet"] = True
     if bpy.ops.tweed.generate("EXEC_DEFAULT", wait=True, **settings) != {"FINISHED"}:
         raise SystemExit("Tweed did not finish; what it said stands above.")
     job = newest_job()

@@ -128,7 +128,7 @@ def ask_engine(place: Layout) -> dict | str:
         return ((done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"])[-1]
 
 
-def engine(facts: dict | str) -> Iterator[Finding]:
+def engine(facts: dict | str, nvidia: bool) -> Iterator[Finding]:
     if isinstance(facts, str):
         yield Finding(
             "engine answers", WRONG, facts, "Run: python3 install.py   If that changes nothing, report this line."
@@ -144,13 +144,9 @@ def engine(facts: dict | str) -> Iterator[Finding]:
     rasterizers = facts.get("rasterizers", {})
     any_works = any(state == "ok" for state in rasterizers.values())
     for name, state in rasterizers.items():
-        remedy = (
-            ""
-            if state == "ok"
-            else "Only if you want it: python3 install.py --nvdiffrast"
-            if name == "nvdiffrast"
-            else "Run: python3 install.py"
-        )
+        remedy = "" if state == "ok" else "Run: python3 install.py"
+        if remedy and name == "nvdiffrast":  # optional, and of no use without the card
+            remedy = "Only if you want it: python3 install.py --nvdiffrast" if nvidia else ""
         yield Finding(f"rasterizer {name}", OK if state == "ok" else NOTE if any_works else WRONG, str(state), remedy)
     for name, state in facts.get("models", {}).items():
         good = str(state).startswith("ok")
@@ -190,7 +186,7 @@ def examine(place: Layout, machine: Machine) -> list[Finding]:
     return [
         *system(machine),
         *environment(place, machine),
-        *engine(ask_engine(place)),
+        *engine(ask_engine(place), machine.nvidia is not None),
         *blenders(machine),
         *pointer(place),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -98,6 +99,7 @@ def check(options: argparse.Namespace) -> None:
 
 def main(arguments: list[str]) -> int:
     prepare_streams()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside: take the programs started along
     options = parser().parse_args(arguments)
     try:
         check(options)

@@ -133,7 +133,7 @@ def _tree(tree) -> dict:
     links = sorted(
         (a.from_node.name, a.from_socket.identifier, a.to_node.name, a.to_socket.identifier) for a in tree.links
     )
-    return {"nodes": nodes, "links": links}
+    return {"nodes": nodes, "links": links, "active": getattr(tree.nodes.active, "name", None)}
 
 
 def _mesh(mesh) -> dict:

@@ -33,6 +33,21 @@ def test_frame_with_uv_map_and_texture(cube):
     assert texture.image.colorspace_settings.name == "sRGB"
 
 
+def test_texture_is_the_active_node_and_revert_gives_the_place_back(cube):
+    tree = cube.active_material.node_tree
+    own = tree.nodes.new("ShaderNodeTexImage")
+    tree.nodes.active = own
+    generate()
+    generate(seed=1)
+    assert tree.nodes.active == base_color(cube)
+    bpy.ops.tweed.compare(objects="Cube")
+    bpy.ops.tweed.compare(objects="Cube")
+    assert tree.nodes.active == base_color(cube)
+    bpy.ops.tweed.revert(objects="Cube")
+    bpy.ops.tweed.revert(objects="Cube")
+    assert tree.nodes.active == own
+
+
 def test_artists_link_is_recorded_and_comes_back(cube):
     tree = cube.active_material.node_tree
     noise = tree.nodes.new("ShaderNodeTexNoise")

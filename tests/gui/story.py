@@ -76,10 +76,13 @@ gui.press("tweed.revert")
 gui.wait(f"not {TEXTURED}", 5)
 picture("6-reverted")
 
+gui.py("bpy.context.scene.tweed.prompt = 'mossy bricks fake:crawl'")
+gui.py("bpy.context.scene.tweed.steps = 200")
 gui.press("tweed.generate")
-gui.wait(f"{NOW}.run is not None and {NOW}.run.phase == 'denoise'", 20)
+gui.wait(f"{NOW}.run is not None and {NOW}.run.phase == 'denoise'", 60)
 gui.press("tweed.cancel")
-gui.wait(f"{NOW}.run is None", 10)
+gui.wait(f"{NOW}.run is None", 20)
+gui.py("bpy.context.scene.tweed.property_unset('steps')")
 assert gui.py(f"{NOW}.outcome.kind") == "cancelled"
 picture("7-cancelled")
 

@@ -56,7 +56,7 @@ def test_a_signal_cancels(hero, name):
     script = (
         f"set -m; {TEXTURE} --prompt 'x fake:slow' --steps 200 > out.txt 2>&1 & child=$!; "
         "for i in $(seq 600); do grep -q Diffusing out.txt && break; sleep 0.1; done; "
-        f"kill -{name} $child; wait $child; echo code $?; pgrep -c -f 'engine serve'"
+        f"kill -{name} $child; wait $child; echo code $?; pgrep -c -f '[s]erve --state {hero.path()}'"
     )
     done = hero.run(script)
     assert "code 5" in done.stdout, done.stdout + done.stderr + (hero.work / "out.txt").read_text()

@@ -182,8 +182,7 @@ class Window:
             for part in (0.28, 0.83):
                 x = left + int(width * part)
                 self.move(x, y)
-                time.sleep(0.06)
-                name = self.py("hovered()")
+                name = self.under()
                 if name:
                     found.setdefault(name, []).append((x, y))
                     misses = 0
@@ -193,16 +192,24 @@ class Window:
                 break
         return {name: places[len(places) // 2] for name, places in found.items()}
 
+    def under(self) -> str:
+        """What is under the pointer, once Blender has seen it move: two equal answers in a row."""
+        before, name = None, "?"
+        for _ in range(6):
+            time.sleep(0.05)
+            before, name = name, self.py("hovered()") or ""
+            if name == before:
+                break
+        return name
+
     def hover(self, what: str) -> None:
         """Put the pointer on a button. Where it was seen last is tried first; then the tab is scanned again."""
         for _ in range(3):
             place = next((place for name, place in self.seen.items() if what in name), None)
-            for aside in (0, 1, -9, 9, -18, 18) if place else ():  # a slow machine sees the pointer late in a scan
+            for aside in (0, 1, -9, 9) if place else ():  # a busy machine sees the pointer late in a scan
                 self.move(place[0], place[1] + aside)
-                for _ in range(3):
-                    time.sleep(0.1)
-                    if what in (self.py("hovered()") or ""):
-                        return
+                if what in self.under():
+                    return
             self.seen = self.buttons()
         raise RuntimeError(f"no button {what} among {list(self.seen)}")
 

@@ -145,6 +145,14 @@ def test_a_demo_that_fails_shows_the_end_of_its_log(tmp_path, capsys):
     assert "No mesh is selected." in capsys.readouterr().out
 
 
+def test_a_demo_that_fails_with_tweeds_own_sentence_shows_that(tmp_path):
+    log = tmp_path / "demo.log"
+    log.write_text(
+        '  File "ops.py", line 107\nRuntimeError: Error: The model is not here. Get it again.\n', encoding="utf-8"
+    )
+    assert demo.failure(log, 1).message == "The model is not here. Get it again."
+
+
 def test_a_demo_without_a_texture_did_not_succeed(tmp_path):
     with pytest.raises(SetupProblem, match="no texture"):
         demo.show_end(tmp_path, 1)

@@ -152,14 +152,15 @@ def test_doctor_of_a_healthy_engine():
         "rasterizers": {"numba": "ok", "nvdiffrast": "not installed"},
         "models": {"swatch": "ok", "broken": "unet: wrong checksum"},
     }
-    found = {finding.name: finding for finding in doctor.engine(facts)}
+    found = {finding.name: finding for finding in doctor.engine(facts, nvidia=True)}
     assert found["rasterizer numba"].state == doctor.OK
     assert (
         found["rasterizer nvdiffrast"].state == doctor.NOTE and "--nvdiffrast" in found["rasterizer nvdiffrast"].remedy
     )
     assert found["model broken"].state == doctor.WRONG and found["model broken"].remedy
-    facts["rasterizers"] = {"numba": "no llvm"}
-    assert {f.name: f for f in doctor.engine(facts)}["rasterizer numba"].state == doctor.WRONG
+    facts["rasterizers"] = {"numba": "no llvm", "nvdiffrast": "not installed"}
+    found = {finding.name: finding for finding in doctor.engine(facts, nvidia=False)}
+    assert found["rasterizer numba"].state == doctor.WRONG and found["rasterizer nvdiffrast"].remedy == ""
 
 
 @posix_only

@@ -31,7 +31,7 @@ class Blocks:
     def encode(self, rgb):
         return torch.einsum("nphw,cp->nchw", torch.nn.functional.pixel_unshuffle(rgb, 2), self.basis)
 
-    def decode(self, latents):
+    def decode(self, latents, refine=True):
         self.calls += 1
         blocks = torch.einsum("nchw,cp->nphw", latents, self.basis)
         return torch.nn.functional.pixel_shuffle(blocks, 2)
