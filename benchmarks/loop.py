@@ -34,7 +34,7 @@ def plain_pipeline(model) -> StableDiffusionControlNetPipeline:
     controlnet = model.controlnet
     controlnet.controlnet_cond_embedding = model.depth_embedding
     pipeline = StableDiffusionControlNetPipeline(
-        small, model.text_encoder, model.tokenizer, model.unet, controlnet, DDIMScheduler.from_config(model.scheduler),
+        small, model.text_encoder.to(model.dtype), model.tokenizer, model.unet, controlnet, DDIMScheduler.from_config(model.scheduler),
         None, None, requires_safety_checker=False)  # fmt: skip
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

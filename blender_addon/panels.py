@@ -22,11 +22,21 @@ def text_lines(layout, context, text: str, icon: str = "NONE") -> None:
         column.label(text=line, icon=icon if number == 0 else ("BLANK1" if icon != "NONE" else "NONE"))
 
 
-def draw_engine(layout, context, with_settings: bool = True) -> bool:
-    """The engine line: state, and the remedy where there is one. Gives whether an engine could be used."""
+def engine_usable() -> bool:
+    """Whether there is an engine to start, or one that runs."""
+    if session.now.engine is not None and session.now.engine.alive:
+        return True
+    try:
+        session.place()
+    except EngineMissing:
+        return False
+    return True
+
+
+def draw_engine(layout, context, with_settings: bool = True) -> None:
+    """The engine line: state, and the remedy where there is one."""
     row = layout.row(align=True)
     engine = session.now.engine
-    usable = True
     if engine is not None and engine.alive:
         if engine.info is None:
             row.label(text="Engine is starting…", icon="SORTTIME")
@@ -40,40 +50,69 @@ def draw_engine(layout, context, with_settings: bool = True) -> bool:
             row.label(text="Engine starts when needed", icon="RADIOBUT_OFF")
             row.operator("tweed.engine_start", text="", icon="PLAY", emboss=False)
         except EngineMissing as error:
-            usable = False
             box = layout.box()
             row = box.row()
-            row.alert = True
-            row.label(text="Engine is not set up", icon="ERROR")
+            alert = row.row()
+            alert.alert = True
+            alert.label(text="Engine is not set up", icon="ERROR")
             text_lines(box, context, f"{error.message} {error.action}")
     if with_settings:
         row.operator("preferences.addon_show", text="", icon="PREFERENCES", emboss=False).module = __package__
-    return usable
 
 
-class TWEED_PT_main(bpy.types.Panel):
-    bl_idname = "TWEED_PT_main"
-    bl_label = "Tweed"
+class _Tab:
     bl_space_type = "VIEW_3D"
     bl_region_type = "UI"
     bl_category = "Tweed"
+
+
+class TWEED_PT_main(_Tab, bpy.types.Panel):
+    bl_idname = "TWEED_PT_main"
+    bl_label = "Tweed"
 
     def draw(self, context):
         group, layout = context.scene.tweed, self.layout
         layout.use_property_split = True
         layout.use_property_decorate = False
-        usable = draw_engine(layout, context)
+        draw_engine(layout, context)
         _draw_wishes(layout, group)
-        objects = scene.chosen(context)
-        reason = _draw_plan(layout, context, group, objects)
+        _draw_plan(layout, context, group, scene.chosen(context))
+
+
+class TWEED_PT_running(_Tab, bpy.types.Panel):
+    """A panel of its own for the bar: in one with labels, Blender draws a label as the bar once the job ends."""
+
+    bl_idname = "TWEED_PT_running"
+    bl_label = "Running"
+    bl_parent_id = "TWEED_PT_main"
+    bl_options = {"HIDE_HEADER"}
+
+    @classmethod
+    def poll(cls, context):
+        return session.running() is not None
+
+    def draw(self, context):
         run = session.running()
         if run is not None:
-            _draw_progress(layout, run)
-        else:
-            row = layout.row()
-            row.scale_y = 1.6
-            row.enabled = usable and not reason
-            row.operator("tweed.generate", icon="SHADERFX")
+            _draw_progress(self.layout, run)
+
+
+class TWEED_PT_generate(_Tab, bpy.types.Panel):
+    bl_idname = "TWEED_PT_generate"
+    bl_label = "Generate"
+    bl_parent_id = "TWEED_PT_main"
+    bl_options = {"HIDE_HEADER"}
+
+    @classmethod
+    def poll(cls, context):
+        return session.running() is None
+
+    def draw(self, context):
+        layout, objects = self.layout, scene.chosen(context)
+        row = layout.row()
+        row.scale_y = 1.6
+        row.enabled = engine_usable() and not _obstacle(context.scene.tweed, objects)
+        row.operator("tweed.generate", icon="SHADERFX")
         _draw_outcome(layout, context)
         if material.textured(objects):
             row = layout.row(align=True)
@@ -96,29 +135,30 @@ def _draw_wishes(layout, group) -> None:
     row.prop(group, "seed_lock", text="", icon="LOCKED" if group.seed_lock else "UNLOCKED")
 
 
-def _draw_plan(layout, context, group, objects) -> str:
-    """What will happen, in words; gives the reason why it cannot, or nothing."""
-    column = layout.column(align=True)
-    reason = ""
+def _obstacle(group, objects) -> UserError | None:
+    """Why nothing can be generated now, or None."""
     try:
         scene.check(objects)
     except UserError as error:
-        reason = error.message
-        text_lines(column, context, f"{error.message} {error.action}", "INFO")
+        return error
+    return None if group.prompt.strip() else UserError("Write what the surface should look like.")
+
+
+def _draw_plan(layout, context, group, objects) -> None:
+    """What will happen, in words, or why it cannot."""
+    column = layout.column(align=True)
+    obstacle = _obstacle(group, objects)
+    if objects and all(o.data.uv_layers for o in objects):
+        plan = properties.planned(group)
+        count = "1 object" if len(objects) == 1 else f"{len(objects)} objects"
+        size = properties.size_label(plan["texture_size"])
+        column.label(text=f"{count} · {plan['views']} views · {size}", icon="MESH_DATA")
+        for remark in _remarks(objects):
+            text_lines(column, context, remark, "INFO")
+    if obstacle:
+        text_lines(column, context, f"{obstacle.message} {obstacle.action}", "INFO")
         if any(not o.data.uv_layers for o in objects):
             column.operator("tweed.make_uvs", icon="UV")
-        return reason
-    plan = properties.planned(group)
-    count = "1 object" if len(objects) == 1 else f"{len(objects)} objects"
-    column.label(
-        text=f"{count} · {plan['views']} views · {properties.size_label(plan['texture_size'])}", icon="MESH_DATA"
-    )
-    for remark in _remarks(objects):
-        text_lines(column, context, remark, "INFO")
-    if not group.prompt.strip():
-        reason = "Write what the surface should look like."
-        text_lines(column, context, reason, "INFO")
-    return reason
 
 
 def _remarks(objects) -> list[str]:
@@ -168,4 +208,4 @@ def _draw_outcome(layout, context) -> None:
         row.operator("tweed.open_log", icon="TEXT")
 
 
-CLASSES = (TWEED_PT_main,)
+CLASSES = (TWEED_PT_main, TWEED_PT_running, TWEED_PT_generate)

@@ -54,15 +54,27 @@ class LinearPatchCodec(ModelMixin, ConfigMixin):
 
     def encode(self, x):
         """Latents of images whose sides are multiples of the patch size. Linear."""
-        patches = F.pixel_unshuffle(x, self.config.patch_size)
-        return Encoded(torch.einsum("nphw,cp->nchw", patches, self.basis / self.deviation[:, None]))
+        size, (count, _, height, width) = self.config.patch_size, x.shape
+        patches = x.permute(0, 2, 3, 1).reshape(count, height // size, size, width // size, size, 3)
+        patches = patches.transpose(2, 3).reshape(count, height // size, width // size, -1)
+        return Encoded((patches @ self.pixel_basis(1 / self.deviation).t()).permute(0, 3, 1, 2))
 
     def decode(self, z, refine=True):
-        """Images of latents; `refine=False` is the linear part alone (its inverse on the encoder's range)."""
-        patches = torch.einsum("nchw,cp->nphw", z, self.basis * self.deviation[:, None])
-        if refine:
-            patches = patches + self.residual(z)
-        return Decoded(F.pixel_shuffle(patches, self.config.patch_size))
+        """Images of latents, channels last in memory; `refine=False` is the linear part alone, all that `encode` sees."""
+        size, (count, _, height, width) = self.config.patch_size, z.shape
+        patches = z.permute(0, 2, 3, 1) @ self.pixel_basis(self.deviation)
+        patches = patches.view(count, height, width, size, size, 3).transpose(2, 3)
+        image = patches.reshape(count, height * size, width * size, 3).permute(0, 3, 1, 2)
+        return Decoded(image + F.pixel_shuffle(self.residual(z), size) if refine else image)
+
+    def pixel_basis(self, scale):
+        """Basis (C, p·p·3) with rows times `scale`, reordered from channel-first patches to row, column, colour.
+
+        So the matrix product reads and writes pixels as they lie in memory; shuffling them costs more than it does.
+        """
+        size = self.config.patch_size
+        rows = self.basis.view(-1, 3, size, size).permute(0, 2, 3, 1).reshape(len(self.basis), -1)
+        return rows * scale[:, None]
 
     def residual(self, z):
         """Learned patch detail (N,3p²,h,w) that the encoder cannot see."""

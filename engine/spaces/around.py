@@ -29,13 +29,16 @@ def partly(sync: Sync, strength: float) -> Sync:
 
 
 def through_pixels(sync: Sync, codec) -> Sync:
-    """Agreement of latents [N, C, h, w] by way of their images: x + E(sync(D x)) - E(D x).
+    """Agreement of latents [N, C, h, w] by way of their images: x + E(sync(D x) - D x), the change alone encoded if E is linear.
 
-    What the codec loses on the round trip stays in x, so nothing changes where the images agree already. A codec's
-    learned detail is left out (`refine` False): encoding would drop it again, and it would cost a third of a step.
+    Otherwise x + E(sync(D x)) - E(D x). Either way what the codec loses on the round trip stays in x, so nothing changes
+    where the images agree already. A codec's learned detail is left out (`refine` False): encoding would drop it again,
+    and it would cost a third of a step.
     """
     def synced(latents: Tensor) -> Tensor:
         images = codec.decode(latents, refine=False)
+        if codec.cheap_codec:
+            return latents + codec.encode(sync(images) - images)
         return latents + codec.encode(sync(images)) - codec.encode(images)
     return synced
 

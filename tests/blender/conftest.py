@@ -167,9 +167,11 @@ class Overlay:
 
 @pytest.fixture
 def draw():
-    def run(panel):
+    def run(panels):
         log = []
-        panel.draw(types.SimpleNamespace(layout=Layout(log)), bpy.context)
+        for panel in panels:
+            if not hasattr(panel, "poll") or panel.poll(bpy.context):
+                panel.draw(types.SimpleNamespace(layout=Layout(log)), bpy.context)
         return log
 
     return run

@@ -11,7 +11,7 @@ import pytest
 def panel():
     from bl_ext.tweeddev.tweed import panels
 
-    return panels.TWEED_PT_main
+    return panels.CLASSES
 
 
 def texts(log):

@@ -77,8 +77,8 @@ class UVTexture(CanonicalSpace):
                           charts[self.texels.triangle])
 
     def sharpen(self, power: float) -> None:
-        """Weigh the views by (cosine / best cosine)^power."""
-        if power != self.power:
+        """Weigh the views by (cosine / best cosine)^power. A change of less than a fifth is not worth new maps."""
+        if min(power, self.power) <= 0 or not 1 / 1.2 < power / self.power < 1.2:
             self.power = power
             self.gather, weight = self.pairs.unproject_map(power)
             self.weight = torch.from_numpy(weight)
@@ -86,7 +86,7 @@ class UVTexture(CanonicalSpace):
     def project(self, z: Tensor) -> Tensor:
         """Views [N,C,H,H] of the canonical values `z` [C,M]; 0 where the mask is 0."""
         rows = self.lookup(z.t())
-        return rows.view(self.views, self.size, self.size, -1).permute(0, 3, 1, 2).contiguous()
+        return rows.view(self.views, self.size, self.size, -1).permute(0, 3, 1, 2)
 
     def unproject(self, views: Tensor) -> tuple[Tensor, Tensor]:
         """Weighted sums [C,M] of the pixels that show each texel, and the weights [M] (0 where none does)."""

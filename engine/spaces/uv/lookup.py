@@ -17,6 +17,7 @@ from .screen import Screen, by_groups, by_view
 from .sparse import SparseMap
 
 MOST = 192  # distinct texels one pixel may read
+LEAST = 0.15  # of a row's largest: smaller shares are left out, half of all, with no difference to be measured
 
 
 def lookup_map(screen: Screen, rasterizer: Rasterizer, side: int, samples: int, corners: np.ndarray, charts: np.ndarray,
@@ -43,4 +44,5 @@ def lookup_map(screen: Screen, rasterizer: Rasterizer, side: int, samples: int, 
             counts.append(count), columns.append(column), values.append(value)
     offsets = np.zeros(coverage.size + 1, np.int32)
     np.cumsum(np.concatenate(counts), out=offsets[1:])
-    return SparseMap(offsets, np.concatenate(columns), np.concatenate(values), len(texel_charts)), coverage
+    lookup = SparseMap(offsets, np.concatenate(columns), np.concatenate(values), len(texel_charts))
+    return lookup.without_small(LEAST), coverage

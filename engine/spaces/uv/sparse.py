@@ -10,13 +10,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
+from engine.raster.jit import kernel, slices, spread
+
+ROWS = 16384  # per piece of work
+
 
 @dataclass(frozen=True)
 class SparseMap:
     """`R` rows, each a weighted sum of some of `size` inputs. A row without entries gives zero.
 
-    Applied as `embedding_bag`, the one spelling that is fast on CPU, CUDA and MPS alike (torch's CSR matrices
-    have no MPS kernel, and no int32 indices here on CPU). `include_last_offset` is avoided: wrong on MPS in 2.13.
+    Applied by a kernel of ours in float32 on the CPU (five times as fast as torch's on three channels), and elsewhere as
+    `embedding_bag`, the one spelling that CUDA and MPS share. `include_last_offset` is avoided: wrong on MPS in 2.13.
     """
 
     offsets: np.ndarray  # i32[R+1]
@@ -35,9 +39,18 @@ class SparseMap:
             raise ValueError(f"this map takes {self.size} rows, got a tensor of shape {tuple(x.shape)}")
         if self.rows == 0 or len(self.columns) == 0:
             return x.new_zeros(self.rows, x.shape[1])
+        if x.device.type == "cpu" and x.dtype == torch.float32 and not x.requires_grad:
+            return self._on_cpu(x)
         dtype = x.dtype if x.dtype == torch.float64 else torch.float32
         columns, offsets, values = self._on(x.device, dtype)
         return embedding_bag(columns, x.to(dtype).contiguous(), offsets, mode="sum", per_sample_weights=values).to(x.dtype)
+
+    def _on_cpu(self, x: Tensor) -> Tensor:
+        source, out = x.contiguous().numpy(), np.empty((self.rows, x.shape[1]), np.float32)
+        pieces = slices(self.rows, ROWS)
+        spread(len(pieces), lambda numbers: [
+            multiply(pieces[n].start, pieces[n].stop, self.offsets, self.columns, self.values, source, out) for n in numbers])
+        return torch.from_numpy(out)
 
     def _on(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         key = (device, dtype)
@@ -54,7 +67,45 @@ class SparseMap:
         np.cumsum(np.bincount(self.columns, minlength=self.size), out=offsets[1:])
         return SparseMap(offsets, rows[order], self.values[order], self.rows)
 
+    def without_small(self, least: float) -> "SparseMap":
+        """The map without entries below `least` (0..1) of their row's largest, rows scaled back to their sums.
+
+        For entries that are not negative; no row is lost.
+        """
+        rows = np.repeat(np.arange(self.rows), np.diff(self.offsets))
+        largest = np.zeros(self.rows, np.float32)
+        used = np.flatnonzero(np.diff(self.offsets))
+        largest[used] = np.maximum.reduceat(self.values, self.offsets[used]) if len(used) else 0
+        kept = self.values >= least * largest[rows]
+        before = np.bincount(rows, self.values, self.rows)
+        after = np.bincount(rows[kept], self.values[kept], self.rows)
+        offsets = np.zeros(self.rows + 1, np.int32)
+        np.cumsum(np.bincount(rows[kept], minlength=self.rows), out=offsets[1:])
+        scale = (before / np.where(after > 0, after, 1)).astype(np.float32)
+        return SparseMap(offsets, self.columns[kept], self.values[kept] * scale[rows[kept]], self.size)
+
     def row_sums(self) -> np.ndarray:
         """f64[R]: what the map makes of a constant 1."""
         return np.bincount(np.repeat(np.arange(self.rows), np.diff(self.offsets)), self.values.astype(np.float64),
                            minlength=self.rows)
+
+
+@kernel
+def multiply(first, last, offsets, columns, values, x, out):
+    if x.shape[1] == 3:  # colours: sums stay in registers
+        for r in range(first, last):
+            red, green, blue = np.float32(0), np.float32(0), np.float32(0)
+            for k in range(offsets[r], offsets[r + 1]):
+                value, column = values[k], columns[k]
+                red += value * x[column, 0]
+                green += value * x[column, 1]
+                blue += value * x[column, 2]
+            out[r, 0], out[r, 1], out[r, 2] = red, green, blue
+        return
+    for r in range(first, last):
+        for c in range(x.shape[1]):
+            out[r, c] = 0.0
+        for k in range(offsets[r], offsets[r + 1]):
+            value, column = values[k], columns[k]
+            for c in range(x.shape[1]):
+                out[r, c] += value * x[column, c]
