@@ -11,7 +11,7 @@ from .errors import MeshError, SettingsError
 from .records import Camera
 
 FOV = 35.0  # degrees; a long lens keeps the same pixels per metre over the whole object
-FILL = 0.85  # share of the frame the object takes in the view where it looks largest
+FILL = 0.94  # share of the frame the object takes in the view where it looks largest
 RIGS = ("auto", "ring")
 
 _OCTANTS = ("front", "front right", "right", "back right", "back", "back left", "left", "front left")

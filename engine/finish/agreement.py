@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from engine.spaces.uv.gather import UNSEEN, Pairs
+from engine.spaces.uv.gather import Pairs
 
 WELL_SEEN = 0.5  # cosine: views within 60 degrees of the surface's normal
 
@@ -19,7 +19,7 @@ def agreement(views: Tensor, pairs: Pairs) -> float | None:
     """
     pixels = views.detach().float().clamp(0, 1).permute(0, 2, 3, 1).reshape(-1, views.shape[1]).cpu().numpy()
     texel = np.repeat(np.arange(pairs.texels), np.diff(pairs.start))
-    good = (pairs.trust > UNSEEN) & (pairs.steep > np.log(WELL_SEEN))
+    good = pairs.cosine > WELL_SEEN
     texel, base, share = texel[good], pairs.base[good], pairs.share[good]
     taps = np.minimum(base[:, None] + np.array([0, 1, pairs.width, pairs.width + 1]), len(pixels) - 1)
     colour = np.einsum("pt,ptc->pc", share, pixels[taps])

@@ -93,16 +93,20 @@ def test_sharpening_lets_the_best_view_win(painted):
 
 
 def test_restoring_brings_back_detail(painted):
+    """Ten rounds of agreement, as in ten steps: what is left of a fine pattern."""
     space, mesh, cameras, _ = painted
     buffer = seen_by(space, mesh, cameras)
     rgb = np.where(buffer.mask[..., None], 0.5 + 0.5 * np.sin(9 * buffer.position), 0)
     views = torch.from_numpy(rgb).float().permute(0, 3, 1, 2)
     space.sharpen(64)
-    plain = psnr(at(space.sync(views), whole(space)), at(views, whole(space)))
-    space.restore = True
-    restored = psnr(at(space.sync(views), whole(space)), at(views, whole(space)))
-    space.restore = False
-    assert restored > plain
+
+    def left(restore):
+        space.restore, out = restore, views
+        for _ in range(10):
+            out = torch.lerp(out, space.sync(out), space.mask)
+        return psnr(at(out, whole(space)), at(views, whole(space)))
+
+    assert left(False) + 3 < left(True)
 
 
 def test_background_never_reaches_the_texture(painted):
@@ -114,7 +118,8 @@ def test_background_never_reaches_the_texture(painted):
 def test_the_same_input_gives_the_same_maps(painted):
     space, mesh, cameras, views = painted
     again = UVTexture(mesh, cameras, RASTERIZER, 96)
-    space.sharpen(3.0)
+    for power in (2.0, 2.8, 3.0):  # whatever came before
+        space.sharpen(power)
     again.sharpen(3.0)
     assert torch.equal(again.mask, space.mask)
     assert torch.equal(again.sync(views), space.sync(views))
@@ -173,7 +178,7 @@ def test_tiny_textures(size):
     mesh = mesh_of(shapes.cube())
     space = UVTexture(mesh, build_rig("auto", 4, mesh.positions), RASTERIZER, 32, size)
     out = space.sync(torch.rand(4, 3, 32, 32))
-    assert torch.isfinite(out).all() and out.min() >= 0 and out.max() <= 1
+    assert torch.isfinite(out).all() and out.min() > -1 and out.max() < 2
 
 
 def test_mirrored_halves_share_their_texels():
@@ -204,8 +209,9 @@ def test_no_shape_gives_nan(name):
     views = torch.rand(3, 4, 40, 40, generator=torch.Generator().manual_seed(0))
     for power in (1.0, 128.0):
         space.sharpen(power)
-        out = space.sync(views)
+        out = space.project(space.merge(views))
         assert torch.isfinite(out).all() and out.min() >= 0 and out.max() <= 1 + 1e-5
+        assert torch.isfinite(space.sync(views)).all()
     noise = space.project_noise(torch.Generator().manual_seed(0))
     assert torch.isfinite(noise).all() and 0.9 < noise.std() < 1.1
 

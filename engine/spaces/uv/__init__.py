@@ -32,6 +32,8 @@ from .screen import look, uv_per_pixel
 
 __all__ = ["UVTexture"]
 
+STEPS = 27  # of the sharpness between 1 and 128
+
 
 class UVTexture(CanonicalSpace):
     """`M` texels of a texture of side `T`, seen in `N` views of `H x H` pixels.
@@ -41,14 +43,14 @@ class UVTexture(CanonicalSpace):
     """
 
     def __init__(self, mesh: Mesh, cameras: Sequence[Camera], rasterizer: Rasterizer, view_size: int,
-                 texture_size: int | None = None, *, channels: int = 4, power: float = 1.0, restore: bool = False,
-                 reach: float = 2.0, steepest: float = 75.0):
+                 texture_size: int | None = None, *, channels: int = 4, power: float = 1.0, restore: bool = True,
+                 reach: float | None = None, steepest: float = 75.0):
         """Build the maps.
 
         texture_size: side of the texture the views meet in, unrelated to the finished texture's; None takes about 1.5
         texels per pixel side. channels: of `project_noise`. power: first exponent of the weights. restore: `sync`
-        gives back what two resamplings blur, at twice the cost. reach: feather in pixels. steepest: degrees beyond
-        which a view does not count.
+        gives back what two resamplings blur, at twice the cost. reach: feather in pixels, 1/32 of the view (at least 2)
+        if None. steepest: degrees beyond which a view does not count.
         """
         self.views, self.size, self.channels = len(cameras), view_size, channels
         self.screen = look(mesh.positions, mesh.triangles, cameras)
@@ -60,7 +62,8 @@ class UVTexture(CanonicalSpace):
         self.texels: TexelMap = rasterize_uv(mesh, self.texture_size)
         seen_by = visible(self.texels, mesh, cameras, rasterizer, max(1024, 2 * view_size))
         self.pairs: Pairs = texel_pairs(mesh, self.screen, self.texels, seen_by, self.ids,
-                                        edge_distance(self.screen, self.ids), self.texture_size, reach, steepest)
+                                        edge_distance(self.screen, self.ids), self.texture_size,
+                                        reach or max(2.0, view_size / 32), steepest)
         self.lookup, coverage = self._lookup(mesh, int(np.clip(np.ceil(self.texture_size * np.sqrt(area)), 2, 8)))
         self.mask = torch.from_numpy(coverage)
         self.power = -1.0
@@ -77,16 +80,20 @@ class UVTexture(CanonicalSpace):
                           charts[self.texels.triangle])
 
     def sharpen(self, power: float) -> None:
-        """Weigh the views by (cosine / best cosine)^power. A change of less than a fifth is not worth new maps."""
-        if min(power, self.power) <= 0 or not 1 / 1.2 < power / self.power < 1.2:
+        """Weigh the views by (cosine / best cosine)^power, rounded to a step of a fifth (1 and 128 exactly).
+
+        Making the maps costs as much as applying them, so a ramp does it a few times and not in every step.
+        """
+        if power > 0:
+            power = 128 ** (round(np.log(power) / np.log(128) * STEPS) / STEPS)
+        if power != self.power:
             self.power = power
             self.gather, weight = self.pairs.unproject_map(power)
             self.weight = torch.from_numpy(weight)
 
     def project(self, z: Tensor) -> Tensor:
         """Views [N,C,H,H] of the canonical values `z` [C,M]; 0 where the mask is 0."""
-        rows = self.lookup(z.t())
-        return rows.view(self.views, self.size, self.size, -1).permute(0, 3, 1, 2)
+        return self._views(self.lookup(z.t()))
 
     def unproject(self, views: Tensor) -> tuple[Tensor, Tensor]:
         """Weighted sums [C,M] of the pixels that show each texel, and the weights [M] (0 where none does)."""
@@ -95,15 +102,23 @@ class UVTexture(CanonicalSpace):
 
     def merge(self, views: Tensor) -> Tensor:
         """The texture [C,M] that the views agree on: numerator over weight, 0 where no view sees it."""
-        return self.gather(views.permute(0, 2, 3, 1).reshape(-1, views.shape[1])).t()
+        return self.gather(rows_of(views)).t()
 
     def sync(self, views: Tensor) -> Tensor:
-        """`project(merge(views))`, or with `restore` 2 S - S^2 instead of S (+1.0 to +2.5 dB, rasterizers.md 3c)."""
-        once = self.project(self.merge(views))
-        if not self.restore:
-            return once
-        agreed = torch.lerp(views, once, self.mask.to(views))
-        return 2 * once - self.project(self.merge(agreed))
+        """The views of what they agree on: `project(merge(views))`, or with `restore` 2 S - S^2 instead of S.
+
+        S blurs a little, and again in every step: with `swatch`, textures keep 0.75 to 0.85 of the finest detail of views
+        on their own, and 0.9 to 1.0 with 2 S - S^2, for 1 dB less agreement of 40.
+        """
+        rows = rows_of(views)
+        z = self.gather(rows)
+        if self.restore:
+            agreed = torch.lerp(rows, self.lookup(z), self.mask.to(views).view(-1, 1))
+            z = 2 * z - self.gather(agreed)
+        return self._views(self.lookup(z))
+
+    def _views(self, rows: Tensor) -> Tensor:
+        return rows.view(self.views, self.size, self.size, -1).permute(0, 3, 1, 2)
 
     def project_noise(self, generator: torch.Generator) -> Tensor:
         """Fresh shared noise [N,channels,H,H] of unit variance in every pixel, on the generator's device."""
@@ -116,6 +131,11 @@ class UVTexture(CanonicalSpace):
     def correspond(self, i: int, j: int) -> tuple[Tensor, Tensor]:
         """Where view `i`'s pixels are in view `j`: f32[H,H,2] (x right, y down, pixel centres at .5), and bool[H,H]."""
         return correspondence(self.screen, self.ids, i, j)
+
+
+def rows_of(views: Tensor) -> Tensor:
+    """Views [N,C,H,H] as pixels [N*H*H,C]; no copy where they lie in memory like that already."""
+    return views.permute(0, 2, 3, 1).reshape(-1, views.shape[1])
 
 
 def meeting_size(area: float) -> int:

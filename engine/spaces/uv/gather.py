@@ -37,6 +37,7 @@ class Pairs:
     steep: np.ndarray   # f32[P] log of the cosine between surface and view, less near edges
     trust: np.ndarray   # f32[P] log of what does not depend on the sharpness: footprint, feather, side; or UNSEEN
     edge: np.ndarray    # f32[P] pixels to the nearest edge of the surface in the view
+    reach: float        # pixels from an edge within which a view counts less
     height: int
     width: int
     views: int
@@ -44,6 +45,11 @@ class Pairs:
     @property
     def texels(self) -> int:
         return len(self.start) - 1
+
+    @property
+    def cosine(self) -> np.ndarray:
+        """f32[P] between the surface's smooth normal and the view, 0.02..1; 0 for a pair without pixels."""
+        return np.exp(self.steep) / np.sqrt(np.clip(self.edge / self.reach, LOWEST, 1)) * (self.trust > UNSEEN)
 
     def seen(self) -> np.ndarray:
         """bool[M]: texels that some view shows."""
@@ -121,7 +127,7 @@ def find_pairs(screen: Screen, texels: TexelMap, visible: np.ndarray, normals: n
                       edge)
 
     by_view(one, views)
-    return Pairs(start, view, base, share, steep, trust, edge, height, width, views)
+    return Pairs(start, view, base, share, steep, trust, edge, reach, height, width, views)
 
 
 @kernel
