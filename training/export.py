@@ -16,7 +16,7 @@ CLASSES = {
     "vae": ["engine.models.patch_codec", "LinearPatchCodec"], "text_encoder": ["transformers", "CLIPTextModel"],
     "tokenizer": ["transformers", "CLIPTokenizer"], "unet": ["diffusers", "UNet2DConditionModel"],
     "controlnet": ["diffusers", "ControlNetModel"], "scheduler": ["diffusers", "DDIMScheduler"]}
-DEFAULTS = dict(steps=20, guidance=2.5, guidance_rescale=0.5)
+DEFAULTS = dict(steps=20, guidance=2.0, guidance_rescale=0.7)
 
 
 def export(networks, codec, recipe, facts, folder):

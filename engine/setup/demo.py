@@ -16,7 +16,7 @@ from engine.setup import blender, bundle, pip, shapes, steps, venv
 from engine.setup.console import Bar, SetupProblem, duration, say, step
 from engine.setup.machine import Machine, hidden_window
 
-PROMPT = "rusty blue metal"
+PROMPT = "lava"
 WORDS = {
     "load": "Loading the model",
     "rasterize": "Rasterizing the views",

@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument("--prompt", default=demo.PROMPT, help="what the surface should look like (default: %(default)s)")
     show.add_argument("--out", type=Path, metavar="FOLDER", help="where the results go (default: tweed-demo)")
     show.add_argument("--quality", choices=QUALITIES, default=None)
-    show.add_argument("--seed", type=int, default=None)
+    show.add_argument("--seed", type=int, default=7)
     show.add_argument(
         "--engine-only", action="store_true", help="no Blender: texture a ring with the engine's own command"
     )
