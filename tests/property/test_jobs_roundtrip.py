@@ -26,7 +26,7 @@ from blender_addon.jobs.folder import (
     write_result,
 )
 from blender_addon.jobs.presets import differences, read_preset, write_preset
-from blender_addon.jobs.rigs import build_rig
+from blender_addon.jobs.rigs import FILL, build_rig
 from blender_addon.jobs.settings import SETTINGS, check, resolve
 
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=60)
@@ -191,4 +191,4 @@ def test_any_points_are_in_every_frame(positions, rig, n, aspect):
     for camera in build_rig(rig, n, positions, aspect):
         x, y, z, w = (homogeneous @ (camera.projection @ camera.view).T).T
         assert math.isfinite(w.sum()) and (w > 0).all()
-        assert (np.abs(x) <= 0.95 * w).all() and (np.abs(y) <= 0.86 * w).all() and (np.abs(z) <= w).all()
+        assert (np.abs(x) <= (FILL + 0.01) * w).all() and (np.abs(y) <= (FILL + 0.01) * w).all() and (np.abs(z) <= w).all()

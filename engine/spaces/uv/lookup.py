@@ -2,7 +2,8 @@
 """View -> texels: the filtered texture lookup of every pixel, as a sparse map.
 
 Each pixel averages `samples x samples` bilinear lookups, about one per texel (4x4 of them remove 14 dB of aliasing on
-dense texels, research/rasterizers.md 3c). A tap on another chart, or on a texel without a value, is dropped and the rest
+dense texels, research/rasterizers.md 3c). Where texels are about as large as pixels one lookup, at the centre, is enough:
+the texture was gathered from pixels, and averaging over the pixel again only blurs it. A tap on another chart, or on a texel without a value, is dropped and the rest
 renormalised, so rows of covered pixels sum to exactly 1.
 """
 
