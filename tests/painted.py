@@ -25,7 +25,7 @@ def mesh_of(shape: shapes.Shape) -> Mesh:
 def colour_of(position: np.ndarray) -> np.ndarray:
     """A smooth colour for every point in space."""
     x, y, z = (position[..., k].astype(np.float64) for k in range(3))
-    return np.stack([0.5 + 0.5 * np.sin(2.5 * x + 0.3), 0.5 + 0.5 * np.sin(2.1 * y + 1), 0.5 + 0.5 * np.cos(2.3 * z)], -1)
+    return 0.5 + 0.5 * np.stack([np.sin(2.5 * x + 0.3), np.sin(2.1 * y + 1), np.cos(2.3 * z)], -1)
 
 
 def seen_by(space: UVTexture, mesh: Mesh, cameras) -> GBuffer:
@@ -69,7 +69,9 @@ def two_quads() -> Mesh:
     return mesh_of(shapes.join(wall, wall._replace(positions=wall.positions + np.float32([0, 1, 0]))))
 
 
-def rendered_views(mesh: Mesh, cameras, size: int, paint=colour_of, background: float = 0.0, samples: int = 3) -> torch.Tensor:
+def rendered_views(
+    mesh: Mesh, cameras, size: int, paint=colour_of, background: float = 0.0, samples: int = 3
+) -> torch.Tensor:
     """Antialiased views [N,3,size,size] of a mesh painted with `paint(position)`."""
     buffer = render_gbuffer(RASTERIZER, mesh, cameras, size * samples, size * samples)
     rgb = np.where(buffer.mask[..., None], paint(buffer.position), background)

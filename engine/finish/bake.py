@@ -26,7 +26,7 @@ from engine.spaces.uv.screen import look
 from .bands import split
 
 CHUNK = 2**18  # texels at a time: 8 views of them take about 60 MB
-BANDS = ((1 / 128, 128.0), (1 / 32, 16.0), (None, 4.0))  # blur that ends the band, as a share of the view; its sharpness
+BANDS = ((1 / 128, 128.0), (1 / 32, 16.0), (None, 4.0))  # blur that ends the band, in views; sharpness of its weights
 
 
 @dataclass(frozen=True)
@@ -39,27 +39,28 @@ class Baked:
 
 
 def bake_views(views: Tensor, texels: TexelMap, mesh: Mesh, cameras: Sequence[Camera], rasterizer: Rasterizer, *,
-         steepest: float = 75.0, bands: Sequence[tuple[float | None, float]] = BANDS) -> Baked:
-    """Gather `views` [N,3,H,H] in 0..1 into the texels. Memory beyond the result: the bands, N bits per texel, a chunk."""
+               steepest: float = 75.0, bands: Sequence[tuple[float | None, float]] = BANDS) -> Baked:
+    """Gather `views` [N,3,H,H] in 0..1 into the texels, a chunk at a time, with N bytes per texel beside the result."""
     count, _, side, width = views.shape
     if count != len(cameras) or side != width:
-        raise ValueError(f"{len(cameras)} cameras need as many square views, got a tensor of shape {tuple(views.shape)}")
+        raise ValueError(f"{len(cameras)} cameras need as many square views, got {tuple(views.shape)}")
     screen = look(mesh.positions, mesh.triangles, cameras)
     ids = rasterizer.triangle_ids(screen.clip, screen.triangles, side, side)
     away = edge_distance(screen, ids)
     pixels = views.detach().to("cpu", torch.float32).permute(0, 2, 3, 1).contiguous().numpy()
     blurs = [blur * side for blur, _ in bands if blur is not None]
     layers, reaches = split(pixels, *breaks(screen, ids), blurs), [1.0, *(1.5 * blur for blur in blurs)]
-    layers = [torch.from_numpy(layer.reshape(-1, 3)) for layer in layers]
+    layers = [layer.reshape(-1, 3) for layer in layers]
     seen_by = visible(texels, mesh, cameras, rasterizer, max(2048, 2 * side))
     total = len(texels.triangle)
     result = Baked(np.zeros((total, 3), np.float32), np.zeros(total, np.float32), np.full(total, -1, np.int16))
     for first in range(0, total, CHUNK):
         rows = slice(first, min(first + CHUNK, total))
-        pairs = texel_pairs(mesh, screen, part(texels, rows), np.ascontiguousarray(seen_by[:, rows]), ids, away,
-                            texels.size, max(2.0, side / 64), steepest)
+        pairs = texel_pairs(mesh, screen, ids, away, part(texels, rows), np.ascontiguousarray(seen_by[:, rows]),
+                            max(2.0, side / 64), steepest)
         for layer, (_, power), reach in zip(layers, bands, reaches, strict=True):
-            result.colour[rows] += pairs.feathered(reach).unproject_map(power)[0](layer).numpy()
+            weight, _ = pairs.feathered(reach).weights(power)
+            result.colour[rows] += pairs.collect(weight, layer)
         result.owner[rows], result.weight[rows] = best_view(pairs, max(power for _, power in bands))
     np.clip(result.colour, 0, 1, out=result.colour)
     return result
@@ -67,8 +68,8 @@ def bake_views(views: Tensor, texels: TexelMap, mesh: Mesh, cameras: Sequence[Ca
 
 def part(texels: TexelMap, rows: slice) -> TexelMap:
     """Some of the texels."""
-    arrays = {f.name: getattr(texels, f.name)[rows] for f in fields(texels) if isinstance(getattr(texels, f.name), np.ndarray)}
-    return replace(texels, **arrays)
+    values = {field.name: getattr(texels, field.name) for field in fields(texels)}
+    return replace(texels, **{name: value[rows] for name, value in values.items() if isinstance(value, np.ndarray)})
 
 
 def best_view(pairs: Pairs, power: float) -> tuple[np.ndarray, np.ndarray]:

@@ -26,7 +26,7 @@ def split(views: np.ndarray, right: np.ndarray, below: np.ndarray, sigmas: Seque
 
 
 def smooth(views: np.ndarray, right: np.ndarray, below: np.ndarray, sigma: float) -> np.ndarray:
-    """Blur of `sigma` pixels that stops at the breaks: the recursive filter of Gastal and Oliveira 2011, section 5.2."""
+    """Blur of `sigma` pixels that stops at the breaks: the recursive filter of Gastal and Oliveira (2011, 5.2)."""
     out = np.array(views, np.float32, order="C")
 
     def worker(numbers):

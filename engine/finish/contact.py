@@ -39,7 +39,8 @@ def contact_sheet(mesh: Mesh, texture: np.ndarray, path: Path, rasterizer: Raste
     light = shade(buffer, mesh, cameras)
     small = shrink(texture, buffer.footprint[buffer.mask])
     rows = tall(buffer.mask)
-    textured = [paint(sample(small, uv), lit, mask) for uv, lit, mask in zip(buffer.uv, light, buffer.mask, strict=True)]
+    textured = [paint(sample(small, uv), lit, mask)
+                for uv, lit, mask in zip(buffer.uv, light, buffer.mask, strict=True)]
     grey = [paint(np.full((*lit.shape, 3), GREY), lit, mask) for lit, mask in zip(light, buffer.mask, strict=True)]
     write_png(path, lay_out([t[rows] for t in textured], [g[rows] for g in grey], tile))
 

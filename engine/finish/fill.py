@@ -19,6 +19,7 @@ CELLS = 200         # cells along the diagonal of the object
 NEIGHBOURS = 8
 GUESS = 1e-3        # pull of the nearest seen colours: they decide beyond about 16 cells from the border
 GREY = 0.5
+ENOUGH = 2_000_000  # texels
 
 
 def fill_unseen(position: np.ndarray, normal: np.ndarray, colour: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -65,8 +66,13 @@ def cell_size(position: np.ndarray) -> float:
 
 
 def thin(position: np.ndarray, normal: np.ndarray, colour: np.ndarray, chosen: np.ndarray, cell: float) -> Cells:
-    """One cell per occupied box of side `cell` and octant of the normal: the means of the chosen texels in it."""
-    position, normal, colour = position[chosen], normal[chosen], colour[chosen]
+    """One cell per occupied box of side `cell` and octant of the normal: the means of the chosen texels in it.
+
+    Of more than two million texels it takes every second, third, ...: there are far fewer cells.
+    """
+    rows = np.flatnonzero(chosen)
+    rows = rows[:: 1 + len(rows) // ENOUGH]
+    position, normal, colour = position[rows], normal[rows], colour[rows]
     box = np.floor((position - position.min(0)) / cell).astype(np.int64)
     octant = (normal > 0) @ np.array([1, 2, 4])
     key = ((box[:, 0] * (CELLS + 2) + box[:, 1]) * (CELLS + 2) + box[:, 2]) * 8 + octant
@@ -78,7 +84,7 @@ def thin(position: np.ndarray, normal: np.ndarray, colour: np.ndarray, chosen: n
 
 
 def alike(normal: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """How well normals f32[K,n,3] go with normals f32[K,3]: 1 if equal, 1/8 at a right angle, 0 (almost) if opposite."""
+    """How well normals f32[K,n,3] go with normals f32[K,3]: 1 if equal, 1/8 at a right angle, near 0 if opposite."""
     return ((1 + np.einsum("kd,knd->kn", normal, other)) / 2).clip(0, 1) ** 3 + 1e-6
 
 

@@ -40,7 +40,7 @@ def push_pull(image: np.ndarray, known: np.ndarray) -> None:
 
 @kernel
 def find_nearest(nearest):
-    """Number of the nearest covered texel for all, in place, by two sweeps (Danielsson 1980; exact to a fraction of a texel)."""
+    """Number of the nearest covered texel for all, in place, by two sweeps (Danielsson 1980; off by under a texel)."""
     size = nearest.shape[1]
     for sweep in range(2):
         for step in range(nearest.shape[0]):

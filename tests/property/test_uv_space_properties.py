@@ -22,8 +22,8 @@ def any_camera(random: np.random.Generator) -> Camera:
     """Somewhere around, sometimes inside or turned away, sometimes orthographic."""
     eye = random.normal(size=3) * random.choice([0.5, 2.0, 4.0])
     target = random.normal(size=3) * 0.5
-    projection = flat(random.uniform(0.5, 2)) if random.random() < 0.3 else perspective(random.uniform(15, 90), 0.05, 20)
-    return Camera("any", look_at(eye, target), projection)
+    lens = flat(random.uniform(0.5, 2)) if random.random() < 0.3 else perspective(random.uniform(15, 90), 0.05, 20)
+    return Camera("any", look_at(eye, target), lens)
 
 
 @st.composite
@@ -35,7 +35,8 @@ def spaces(draw):
     ]))()
     cameras = [any_camera(random) for _ in range(draw(st.integers(1, 4)))]
     space = UVTexture(mesh_of(shape), cameras, RASTERIZER, draw(st.integers(2, 24)), draw(st.integers(1, 64)),
-                      power=draw(st.sampled_from([0.0, 1.0, 17.5, 128.0])), steepest=draw(st.sampled_from([60.0, 75.0, 89.0])))
+                      power=draw(st.sampled_from([0.0, 1.0, 17.5, 128.0])),
+                      steepest=draw(st.sampled_from([60.0, 75.0, 89.0])))
     return space, random
 
 
@@ -67,7 +68,7 @@ def test_maps_are_linear_and_adjoint(drawn):
     a, b = (torch.from_numpy(random.normal(size=(len(space.ids), 3, space.size, space.size))) for _ in range(2))
     assert torch.allclose(space.sync(2 * a - 3 * b), 2 * space.sync(a) - 3 * space.sync(b), atol=1e-9)
     for forward in (space.lookup, space.gather, space.noise.map):
-        x, y = torch.from_numpy(random.normal(size=(forward.size, 2))), torch.from_numpy(random.normal(size=(forward.rows, 2)))
+        x, y = (torch.from_numpy(random.normal(size=(count, 2))) for count in (forward.size, forward.rows))
         assert torch.allclose((forward(x) * y).sum(), (x * forward.transpose()(y)).sum(), atol=1e-8)
     squares = np.bincount(np.repeat(np.arange(space.noise.map.rows), np.diff(space.noise.map.offsets)),
                           space.noise.map.values.astype(float) ** 2, minlength=space.noise.map.rows)

@@ -70,7 +70,8 @@ def test_magnified_texels_do_not_repeat(size):
     """Where a texel covers many pixels, independent noise takes over: no blocks."""
     mesh = mesh_of(shapes.quad())
     space = UVTexture(mesh, [front()], RASTERIZER, 64, 64, channels=CHANNELS)
-    noise = noise_map(space.screen, RASTERIZER, space.corners, 64, size).draw(torch.Generator().manual_seed(2), CHANNELS)
+    generator = torch.Generator().manual_seed(2)
+    noise = noise_map(space.screen, RASTERIZER, space.corners, 64, size).draw(generator, CHANNELS)
     inside = torch.from_numpy(space.ids[0] >= 0)
     assert abs(float(noise[0][:, inside].var()) - 1) < 0.03
     both = inside[:, 1:] & inside[:, :-1]
@@ -100,6 +101,6 @@ def test_correspondence_finds_the_same_point(sphere):
 
 def test_correspondence_knows_what_is_hidden():
     space = UVTexture(two_quads(), [front((0, 9, 0)), front()], RASTERIZER, 64, 64)
-    place, valid = space.correspond(0, 1)  # the far wall, seen from behind, is hidden from the front
+    _, valid = space.correspond(0, 1)  # the far wall, seen from behind, is hidden from the front
     middle = (slice(28, 36), slice(28, 36))
     assert (space.ids[0][middle] >= 2).all() and not valid[middle].any()

@@ -7,6 +7,8 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from .screen import uv_areas
+
 
 def chart_ids(triangle_uvs: np.ndarray) -> np.ndarray:
     """Label i32[F]: triangles that share a UV point are on one chart."""
@@ -29,8 +31,7 @@ def owner_charts(charts: np.ndarray, corners: np.ndarray, owner: np.ndarray) -> 
     centre = np.floor(corners.mean(1) * size).astype(np.int64)
     column, row = centre[:, 0] % size, (size - 1 - centre[:, 1]) % size
     found = owner[row, column]
-    edge = corners[:, 1:] - corners[:, :1]
-    area = np.abs(edge[:, 0, 0] * edge[:, 1, 1] - edge[:, 0, 1] * edge[:, 1, 0])
+    area = uv_areas(corners)
     count = int(charts.max()) + 1 if len(charts) else 0
     voting = found >= 0
     votes = coo_matrix((area[voting], (charts[voting], charts[found[voting]])), shape=(count, count)).tocsr()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a view's surfaces end: near silhouettes and depth edges diffusion bleeds across, so a view counts less there."""
+"""Where a view's surfaces end: near silhouettes and depth edges colours bleed across, so a view counts less there."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def breaks(screen: Screen, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def edge_distance(screen: Screen, ids: np.ndarray) -> np.ndarray:
-    """f32[N,H,W]: pixels between each pixel's centre and the nearest one at an edge of its surface; 0 on the background."""
+    """f32[N,H,W]: pixels from each pixel to the nearest one at an edge of its surface; 0 on the background."""
     right, below = breaks(screen, ids)
     inside = ids >= 0
     edge = right | below

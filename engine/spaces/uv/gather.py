@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: PLR0913  (kernels: arrays in, arrays out)
 """Texel -> view: where each texel is seen, which pixels it reads there, and how much that view counts.
 
 A texel reads the four pixels around its projection. A pixel that shows the background or another surface is
@@ -18,7 +19,7 @@ from engine.raster.jit import kernel, slices, spread
 from engine.raster.texels import TexelMap
 
 from .kernels import LOWEST, pairs_of_view
-from .screen import Screen, by_view
+from .screen import Screen, by_view, uv_areas
 from .sparse import SparseMap
 
 UNSEEN = np.float32(-1e30)
@@ -67,64 +68,59 @@ class Pairs:
         lies in 1..N: how many views share a texel; 0 where none sees it. Weights below 1e-4 of the best are 0.
         """
         weight, total = np.zeros(len(self.base), np.float32), np.zeros(self.texels, np.float32)
-        self._in_slices(lambda rows: weigh(rows.start, rows.stop, self.start, self.steep, self.trust, power, weight, total))
+        self._in_slices(lambda rows: weigh(rows.start, rows.stop, self.start, self.steep, self.trust, power,
+                                           weight, total))
         return weight, total
 
-    def unproject_map(self, power: float) -> tuple[SparseMap, np.ndarray]:
-        """The map pixels -> texels with rows that sum to 1 where seen, and the total weight f32[M]."""
-        weight, total = self.weights(power)
+    def collect(self, weight: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+        """Weighted sums f32[M,C] of pixels f32[N*H*W,C]: what `as_map` would give, without making it."""
+        out = np.empty((self.texels, pixels.shape[1]), np.float32)
+        self._in_slices(lambda rows: collect_taps(rows.start, rows.stop, self.start, weight, self.share, self.base,
+                                                  self.width, pixels, out))
+        return out
+
+    def as_map(self, weight: np.ndarray) -> SparseMap:
+        """The map pixels -> texels for `weights`; its rows sum to 1 where seen."""
         offsets = np.zeros(self.texels + 1, np.int32)
         self._in_slices(lambda rows: count_taps(rows.start, rows.stop, self.start, weight, self.share, offsets))
         np.cumsum(offsets, out=offsets)
         columns, values = np.empty(offsets[-1], np.int32), np.empty(offsets[-1], np.float32)
-        self._in_slices(lambda rows: fill_taps(rows.start, rows.stop, self.start, weight, self.share, self.base, self.width,
-                                               offsets, columns, values))
-        return SparseMap(offsets, columns, values, self.views * self.height * self.width), total
+        self._in_slices(lambda rows: fill_taps(rows.start, rows.stop, self.start, weight, self.share, self.base,
+                                               self.width, offsets, columns, values))
+        return SparseMap(offsets, columns, values, self.views * self.height * self.width)
 
     def _in_slices(self, work: Callable[[slice], None]) -> None:
         pieces = slices(self.texels, TEXELS)
         spread(len(pieces), lambda numbers: [work(pieces[n]) for n in numbers])
 
 
-def texel_pairs(mesh: Mesh, screen: Screen, texels: TexelMap, seen_by: np.ndarray, ids: np.ndarray, away: np.ndarray,
-                size: int, reach: float = 2.0, steepest: float = 75.0) -> Pairs:
-    """`find_pairs` of the texels (or a slice of them) of a texture of side `size`.
+def texel_pairs(mesh: Mesh, screen: Screen, ids: np.ndarray, away: np.ndarray, texels: TexelMap, seen_by: np.ndarray,
+                reach: float = 2.0, steepest: float = 75.0) -> Pairs:
+    """Pair texels (of a map, or a part of one) with the views that show them.
 
-    Weights follow the mesh's smooth normals, so that they do not jump at every facet.
-    """
-    corners = mesh.uvs[mesh.triangle_uvs].astype(np.float64)
-    edge = corners[:, 1:] - corners[:, :1]
-    density = np.abs(edge[:, 0, 0] * edge[:, 1, 1] - edge[:, 0, 1] * edge[:, 1, 0]) * size * size
-    normals = np.einsum("mk,mkd->md", texels.barycentrics, mesh.normals[texels.triangle])
-    length = np.linalg.norm(normals, axis=1, keepdims=True)
-    normals = np.where(length > 1e-6, normals / np.maximum(length, 1e-6), texels.normal).astype(np.float32)
-    return find_pairs(screen, texels, seen_by, normals, density, ids, away, reach, steepest)
-
-
-def find_pairs(screen: Screen, texels: TexelMap, visible: np.ndarray, normals: np.ndarray, density: np.ndarray, ids: np.ndarray,
-               away: np.ndarray, reach: float = 2.0, steepest: float = 75.0) -> Pairs:
-    """Pair every texel with the views that show it.
-
-    visible: bool[N,M]. normals: f32[M,3] smooth unit normals for the
-    weights (the geometric ones decide the cut at `steepest` degrees). density: f32[F] texels per unit of barycentric
-    area. ids: i32[N,H,W] triangle per pixel, -1 none. away: f32[N,H,W] `edge_distance`, feathered over `reach` pixels.
+    ids: i32[N,H,W] triangle per pixel, -1 none. away: f32[N,H,W] `edge_distance`, feathered over `reach` pixels.
+    seen_by: bool[N,M]. Beyond `steepest` degrees a view does not count; the triangles' own normals decide that, but the
+    weights follow the mesh's smooth ones, so that they do not jump at every facet.
     """
     views, height, width = ids.shape
     if height < 2 or width < 2:
         raise ValueError(f"views need at least 2x2 pixels, got {height}x{width}")
+    density = uv_areas(mesh.uvs[mesh.triangle_uvs]) * texels.size**2
+    smooth = np.einsum("mk,mkd->md", texels.barycentrics, mesh.normals[texels.triangle])
+    length = np.linalg.norm(smooth, axis=1, keepdims=True)
+    smooth = np.where(length > 1e-6, smooth / np.maximum(length, 1e-6), texels.normal).astype(np.float32)
     start = np.zeros(len(texels.triangle) + 1, np.int64)
-    np.cumsum(visible.sum(0), out=start[1:])
+    np.cumsum(seen_by.sum(0), out=start[1:])
     total = int(start[-1])
     view, base = np.zeros(total, np.int16), np.zeros(total, np.int32)
     share, trust = np.zeros((total, 4), np.float32), np.full(total, UNSEEN)
     steep, edge = np.zeros(total, np.float32), np.zeros(total, np.float32)
-    slot = start[:-1] + np.cumsum(visible, 0) - visible
-    arrays = (texels.position, texels.normal, normals, texels.triangle)
+    slot = start[:-1] + np.cumsum(seen_by, 0) - seen_by
+    surface, lowest = (texels.position, texels.normal, smooth, texels.triangle), cos(radians(steepest))
 
     def one(i):
-        pairs_of_view(i, *arrays, visible[i], slot[i], screen.vertices[i], screen.matrices[i], screen.toward[i],
-                       screen.triangles, density, ids[i], away[i], reach, cos(radians(steepest)), view, base, share, steep, trust,
-                      edge)
+        pairs_of_view(i, *surface, seen_by[i], slot[i], screen.vertices[i], screen.matrices[i], screen.toward[i],
+                      screen.triangles, density, ids[i], away[i], reach, lowest, view, base, share, steep, trust, edge)
 
     by_view(one, views)
     return Pairs(start, view, base, share, steep, trust, edge, reach, height, width, views)
@@ -148,6 +144,32 @@ def weigh(first, last, start, steep, trust, power, weight, total):
         for k in range(start[m], start[m + 1]):
             weight[k] /= sum_
         total[m] = sum_
+
+
+@kernel
+def collect_taps(first, last, start, weight, share, base, width, pixels, out):
+    channels = pixels.shape[1]
+    for m in range(first, last):
+        red, green, blue = np.float32(0), np.float32(0), np.float32(0)
+        for c in range(channels):
+            out[m, c] = 0.0
+        for k in range(start[m], start[m + 1]):
+            if weight[k] == 0:
+                continue
+            for tap in range(4):
+                value = weight[k] * share[k, tap]
+                if value == 0:
+                    continue
+                pixel = base[k] + (tap & 1) + (tap >> 1) * width
+                if channels == 3:  # colours: sums stay in registers
+                    red += value * pixels[pixel, 0]
+                    green += value * pixels[pixel, 1]
+                    blue += value * pixels[pixel, 2]
+                else:
+                    for c in range(channels):
+                        out[m, c] += value * pixels[pixel, c]
+        if channels == 3:
+            out[m, 0], out[m, 1], out[m, 2] = red, green, blue
 
 
 @kernel

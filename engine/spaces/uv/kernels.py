@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: C901, PLR0913  (kernels: arrays in, arrays out)
 """Screen-space kernels of the maps between texels and pixels, one view at a time.
 
 `vertices` are a view's f64[V,4] clip `x, y, w` and view distance `d` (see `Screen`): distances are interpolated by
@@ -49,8 +50,8 @@ def extent(vertices, triangles, triangle):
 
 
 @kernel
-def pairs_of_view(index, position, normal, smooth, triangle, visible, slot, vertices, matrix, toward, triangles, density,
-                   ids, away, reach, lowest, view, base, share, steep, trust, edge):
+def pairs_of_view(index, position, normal, smooth, triangle, visible, slot, vertices, matrix, toward, triangles,
+                  density, ids, away, reach, lowest, view, base, share, steep, trust, edge):
     height, width = ids.shape
     for m in range(len(visible)):
         if not visible[m]:
@@ -119,11 +120,13 @@ def breaks_of_view(ids, vertices, triangles, right, below):
                 cut = a < 0 or b < 0
                 if not cut:
                     x, y = (c2 + 0.5) / width * 2 - 1, 1 - (r2 + 0.5) / height * 2
-                    here, there = plane_distance(vertices, triangles, b, x, y), plane_distance(vertices, triangles, a, x, y)
+                    here = plane_distance(vertices, triangles, b, x, y)
+                    there = plane_distance(vertices, triangles, a, x, y)
                     cut = abs(here - there) > tolerance * here
                     if cut:
                         x, y = (c + 0.5) / width * 2 - 1, 1 - (r + 0.5) / height * 2
-                        here, there = plane_distance(vertices, triangles, a, x, y), plane_distance(vertices, triangles, b, x, y)
+                        here = plane_distance(vertices, triangles, a, x, y)
+                        there = plane_distance(vertices, triangles, b, x, y)
                         cut = abs(here - there) > tolerance * here
                 if cut:
                     if down:
@@ -153,8 +156,9 @@ def lookup_of_view(ids, samples, vertices, triangles, corners, charts, slot, tex
                 if u + v > 1.0:
                     u, v = u / (u + v), v / (u + v)
                 w = 1.0 - u - v
-                column = (u * corners[triangle, 0, 0] + v * corners[triangle, 1, 0] + w * corners[triangle, 2, 0]) * size - 0.5
-                row = (1 - (u * corners[triangle, 0, 1] + v * corners[triangle, 1, 1] + w * corners[triangle, 2, 1])) * size - 0.5
+                i, j, k = corners[triangle, 0], corners[triangle, 1], corners[triangle, 2]
+                column = (u * i[0] + v * j[0] + w * k[0]) * size - 0.5
+                row = (1 - (u * i[1] + v * j[1] + w * k[1])) * size - 0.5
                 left, top = int(np.floor(column)), int(np.floor(row))
                 kept = False
                 for tap in range(4):
@@ -242,7 +246,8 @@ def correspond_views(ids, other_ids, vertices, other_vertices, triangles, place,
             if triangle < 0:
                 continue
             i, j, k = triangles[triangle, 0], triangles[triangle, 1], triangles[triangle, 2]
-            u, v, t = barycentric(vertices[i], vertices[j], vertices[k], (c + 0.5) / width * 2 - 1, 1 - (r + 0.5) / height * 2)
+            x, y = (c + 0.5) / width * 2 - 1, 1 - (r + 0.5) / height * 2
+            u, v, t = barycentric(vertices[i], vertices[j], vertices[k], x, y)
             point = u * other_vertices[i] + v * other_vertices[j] + t * other_vertices[k]
             if point[2] <= 0.0 or point[3] <= 0.0:
                 continue

@@ -2,9 +2,9 @@
 """View -> texels: the filtered texture lookup of every pixel, as a sparse map.
 
 Each pixel averages `samples x samples` bilinear lookups, about one per texel (4x4 of them remove 14 dB of aliasing on
-dense texels, research/rasterizers.md 3c). Where texels are about as large as pixels one lookup, at the centre, is enough:
-the texture was gathered from pixels, and averaging over the pixel again only blurs it. A tap on another chart, or on a texel without a value, is dropped and the rest
-renormalised, so rows of covered pixels sum to exactly 1.
+dense texels, research/rasterizers.md 3c). Where texels are about as large as pixels one lookup, at the centre, is
+enough: the texture was gathered from pixels, and averaging over the pixel again only blurs it. A tap on another chart,
+or on a texel without a value, is dropped and the rest renormalised, so rows of covered pixels sum to exactly 1.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def lookup_map(screen: Screen, rasterizer: Rasterizer, side: int, samples: int, 
         return count, column[:last].copy(), value[:last].copy()
 
     for group, ids in by_groups(screen, rasterizer, side * samples):
-        for count, column, value in by_view(lambda k: one(group[k], ids[k]), len(group)):
+        for count, column, value in by_view(lambda k, group=group, ids=ids: one(group[k], ids[k]), len(group)):
             counts.append(count), columns.append(column), values.append(value)
     offsets = np.zeros(coverage.size + 1, np.int32)
     np.cumsum(np.concatenate(counts), out=offsets[1:])

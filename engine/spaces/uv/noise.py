@@ -22,7 +22,7 @@ from torch import Tensor
 from engine.raster import Rasterizer
 
 from .kernels import noise_of_view
-from .screen import Screen, by_groups, by_view, uv_per_pixel
+from .screen import Screen, by_groups, by_view, uv_areas, uv_per_pixel
 from .sparse import SparseMap
 
 TEXELS_PER_PIXEL = 47.0  # by area: lag-1 correlation 0.08, cross-view correlation 0.6
@@ -57,8 +57,7 @@ def noise_map(screen: Screen, rasterizer: Rasterizer, corners: np.ndarray, side:
         ids = rasterizer.triangle_ids(screen.clip, screen.triangles, side, side)
         area = uv_per_pixel(screen, ids, corners)
         size = int(np.clip(np.sqrt(TEXELS_PER_PIXEL / area), 64, 4096)) if area > 0 else 64
-    edges = corners[:, 1:].astype(np.float64) - corners[:, :1]
-    density = np.abs(edges[:, 0, 0] * edges[:, 1, 1] - edges[:, 0, 1] * edges[:, 1, 0]) * size * size
+    density = uv_areas(corners) * size * size
     shared = np.zeros((screen.views, 1, side, side), np.float32)
     counts, columns, values = [], [], []
 
@@ -71,7 +70,7 @@ def noise_map(screen: Screen, rasterizer: Rasterizer, corners: np.ndarray, side:
         return count, column[:last].copy(), value[:last].copy()
 
     for group, ids in by_groups(screen, rasterizer, side * samples):
-        for count, column, value in by_view(lambda k: one(group[k], ids[k]), len(group)):
+        for count, column, value in by_view(lambda k, group=group, ids=ids: one(group[k], ids[k]), len(group)):
             counts.append(count), columns.append(column), values.append(value)
     offsets = np.zeros(screen.views * side * side + 1, np.int32)
     np.cumsum(np.concatenate(counts), out=offsets[1:])

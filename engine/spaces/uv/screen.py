@@ -72,8 +72,13 @@ def uv_per_pixel(screen: Screen, ids: np.ndarray, corners: np.ndarray) -> float:
     triangle = ids[view, row, column]
     a, b, c = (screen.vertices[view, screen.triangles[triangle, k]] for k in range(3))
     extent = np.abs((a[:, :3] * np.cross(b[:, :3], c[:, :3])).sum(1)) * ids.shape[1] * ids.shape[2] / 4
-    edge = (corners[:, 1:] - corners[:, :1])[triangle].astype(np.float64)
-    area = np.abs(edge[:, 0, 0] * edge[:, 1, 1] - edge[:, 0, 1] * edge[:, 1, 0])
+    area = uv_areas(corners[triangle])
     w = (a[:, 2] + b[:, 2] + c[:, 2]) / 3
     good = (extent > 0) & (area > 0) & (w > 0)
     return float(np.median(area[good] * w[good] ** 3 / extent[good])) if good.any() else 0.0
+
+
+def uv_areas(corners: np.ndarray) -> np.ndarray:
+    """Twice the UV area f64[F] of triangles f32[F,3,2]: per unit of barycentric area."""
+    edge = (corners[:, 1:] - corners[:, :1]).astype(np.float64)
+    return np.abs(edge[:, 0, 0] * edge[:, 1, 1] - edge[:, 0, 1] * edge[:, 1, 0])
