@@ -2,6 +2,7 @@
 """The parts of the training recipe that must hold whatever the sizes."""
 
 import random
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -11,14 +12,15 @@ pytest.importorskip("diffusers")
 
 from engine.models.patch_codec import LinearPatchCodec
 from training.batches import Batches
-from training.geometry import random_views
+from training.geometry import Views, random_views
 from training.networks import build_networks, build_scheduler
-from training.painting import half_size, paint
+from training.painting import curvature, half_size, paint
 from training.pool import Pool
 from training.recipes import RECIPES
 from training.ring import Ring
 from training.tokens import build_tokenizer, token_ids
-from training.words import COLOURS, MATERIALS, every_word, is_held_out, random_spec, spec_for
+from training.wear import BY_CURVATURE, LAYERS, place_of, weather
+from training.words import BEHIND, COLOURS, MATERIALS, base_colour, every_word, is_held_out, random_spec, spec_for
 
 LENGTH = 16
 
@@ -68,6 +70,124 @@ def test_every_material_paints_the_object_and_leaves_the_background_grey(views, 
     assert (images * (views.depth == 0)[:, None]).abs().max() == 0
 
 
+@pytest.fixture(scope="module")
+def block():
+    """A rounded block with a groove around its waist, seen at an angle: flat, convex and hollow places in one view."""
+    size, half = 96, torch.tensor([0.5, 0.5, 0.6])
+    line = (torch.arange(size) + 0.5) / size * 2 - 1
+    y, x = torch.meshgrid(-line, line, indexing="ij")
+    ray = torch.nn.functional.normalize(torch.tensor([1.0, 0.8, -0.7]), dim=0)
+    right = torch.nn.functional.normalize(torch.linalg.cross(ray, torch.tensor([0.0, 0, 1])), dim=0)
+    eye = x[..., None] * right + y[..., None] * torch.linalg.cross(right, ray) - 3 * ray
+
+    def gap(p):
+        q = p.abs() - half + 0.06
+        solid = q.clamp_min(0).norm(dim=-1) + q.amax(-1).clamp_max(0) - 0.06
+        groove = torch.stack([p[..., 2], 0.5 - p[..., :2].abs().amax(-1)], -1).norm(dim=-1) - 0.12
+        return torch.maximum(solid, -groove)
+
+    reach = torch.zeros(size, size)
+    for _ in range(90):
+        reach = reach + gap(eye + reach[..., None] * ray).clamp(-1, 1) * 0.8
+        reach = reach.clamp_max(8)
+    points = eye + reach[..., None] * ray
+    hit = gap(points) < 0.004
+    normal = torch.stack([gap(points + d) - gap(points - d) for d in torch.eye(3) * 0.004], -1)
+    normal = torch.nn.functional.normalize(normal, dim=-1) * hit[..., None]
+    depth = torch.where(hit, 1 / reach.clamp_min(1), torch.zeros_like(reach))
+    return Views((points * hit[..., None])[None], normal[None], depth[None], torch.tensor([[0.0, 0, 1]]))
+
+
+def _change_by_curvature(block, name):
+    """How much wear changes a surface: (on convex edges, on flats, in the groove)."""
+    bend = curvature(block.position[0], block.normal[0], block.depth[0])
+    seen = block.depth[0] > 0
+    points, normals, bend = block.position[0][seen], block.normal[0][seen], bend[seen]
+    total = torch.zeros(3)
+    for i in range(6):
+        spec = spec_for("metal", "magenta", layer=name, rng=random.Random(i))
+        colour = torch.tensor([0.9, 0.1, 0.9]).expand(len(points), 3)
+        change = (weather(colour, [name], place_of(points, normals, block.up[0], bend, spec)) - colour).abs().sum(-1)
+        total += torch.stack([change[bend > 0.5].mean(), change[bend.abs() < 0.05].mean(), change[bend < -0.4].mean()])
+    return total.tolist()
+
+
+def test_the_language_is_wide():
+    assert len(MATERIALS) >= 54 and len(COLOURS) >= 26 and len(LAYERS) >= 10
+    assert min(np.linalg.norm(np.subtract(a, b)) for a, b in combinations(COLOURS.values(), 2)) > 0.12
+    assert {w for m in MATERIALS.values() for w in m.wear} == set(LAYERS) and set(BEHIND) <= set(LAYERS)
+    assert {c for m in MATERIALS.values() for c in m.usual} <= set(COLOURS)
+
+
+def test_no_two_materials_look_the_same(block):
+    seen = block.depth[0] > 0
+    points, normals = block.position[0][seen], block.normal[0][seen]
+    made = [base_colour(spec_for(m, "red", "blue", rng=random.Random(4)), points, normals) for m in MATERIALS]
+    assert all(c.isfinite().all() and c.shape == points.shape and c.min() > -0.6 and c.max() < 2 for c in made)
+    made = torch.stack([c.clamp(0, 1) for c in made]).flatten(1)
+    apart = torch.cdist(made, made, compute_mode="donot_use_mm_for_euclid_dist") / made.shape[1] ** 0.5
+    assert (apart + torch.eye(len(made))).min() > 0.02
+
+
+@pytest.mark.parametrize("name", list(MATERIALS))
+def test_a_point_has_one_colour_in_every_view(views, name):
+    """Shuffled pixels, as another camera would list them, and fewer of them."""
+    seen = views.depth[0] > 0
+    points, normals = views.position[0][seen], views.normal[0][seen]
+    spec = spec_for(name, "red", "blue", rng=random.Random(5))
+    order = torch.randperm(len(points), generator=torch.Generator().manual_seed(0))[: len(points) // 2]
+    whole, part = base_colour(spec, points, normals), base_colour(spec, points[order], normals[order])
+    assert (whole[order] - part).abs().max() < 1e-4
+
+
+def test_curvature_tells_edges_from_cavities(block):
+    bend = curvature(block.position[0], block.normal[0], block.depth[0])
+    x, _, z = block.position[0].unbind(-1)
+    seen = block.depth[0] > 0
+    assert bend[seen & (z.abs() < 0.05)].mean() < -0.2 and (bend[~seen] == 0).all()
+    assert bend[seen & (z > 0.56) & (block.normal[0][..., 2] < 0.9)].mean() > 0.4
+    assert bend[seen & (z > 0.59) & (x.abs() < 0.35)].abs().mean() < 0.1
+
+
+@pytest.mark.parametrize("name", ["rusty", "chipped", "charred"])
+def test_edges_wear_first(block, name):
+    convex, flat, hollow = _change_by_curvature(block, name)
+    assert convex > 1.15 * flat and flat > hollow
+
+
+def test_dirt_stays_in_cavities(block):
+    convex, flat, hollow = _change_by_curvature(block, "dirty")
+    assert hollow > 1.15 * flat and flat > convex
+
+
+@pytest.mark.parametrize("name", ["mossy", "snowy"])
+def test_moss_and_snow_lie_on_top(block, name):
+    assert name not in BY_CURVATURE
+    specs = [spec_for("plastic", "magenta", layer=layer, rng=random.Random(2)) for layer in (None, name)]
+    plain, worn = (paint(block, [spec]) for spec in specs)
+    change, up = (plain - worn).abs().sum(1)[0], block.normal[0][..., 2]
+    assert change[up > 0.9].mean() > 3 * change[(up.abs() < 0.3) & (block.depth[0] > 0)].mean()
+
+
+def test_held_out_pairs_cover_every_material_and_colour():
+    coloured = [m for m in MATERIALS if MATERIALS[m].colours]
+    pairs = [(c, m) for c in COLOURS for m in coloured if is_held_out(c, m)]
+    assert {c for c, _ in pairs} == set(COLOURS) and {m for _, m in pairs} == set(coloured)
+    assert len(pairs) / len(COLOURS) / len(coloured) == pytest.approx(1 / 17, abs=0.01)
+    for m in coloured:      # a material whose usual colours are all held out could never be drawn by them
+        assert any(not is_held_out(c, m) for c in MATERIALS[m].usual or COLOURS)
+
+
+def test_people_put_words_in_many_orders():
+    captions = [random_spec(random.Random(i)).caption for i in range(4000)]
+    assert any(c.startswith("an ") for c in captions) and any(c.startswith("a ") for c in captions)
+    assert any(c.endswith((", worn", ", mossy", ", rusty")) for c in captions)
+    assert not any("  " in c or " ," in c or "{" in c or c != c.strip() for c in captions)
+    assert not any(c.startswith("a ") and c[2] in "aeiou" for c in captions)
+    two = spec_for("brick", "red", layer="mossy", under="old", rng=random.Random(1))
+    assert any(w in two.caption for w in ("old", "worn", "weathered")) and "moss" in two.caption
+
+
 def test_the_same_words_and_seed_paint_the_same(views):
     first, second = (paint(views, [random_spec(random.Random(8)) for _ in range(2)]) for _ in range(2))
     assert torch.equal(first, second)
@@ -102,7 +222,7 @@ def test_tokenizer_survives_saving(tmp_path):
 
 def test_captions_fit_the_token_length():
     tokenizer, length = build_tokenizer(every_word(), 99), RECIPES["cpu"].text_length
-    assert max(len(tokenizer(random_spec(random.Random(i)).caption).input_ids) for i in range(500)) <= length
+    assert max(len(tokenizer(random_spec(random.Random(i)).caption).input_ids) for i in range(3000)) <= length
 
 
 def test_codec_encodes_what_it_decodes_and_grey_is_zero(codec):
