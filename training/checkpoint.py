@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import CLIPTokenizer
 
 from .export import replace_by
 
@@ -48,6 +49,34 @@ def load_weights(networks, path):
     tensors = load_file(path)
     for name, module in networks.modules.items():
         module.load_state_dict({k.removeprefix(name + "."): v for k, v in tensors.items() if k.startswith(name + ".")})
+
+
+def adopt(networks, folder):
+    """Start from the weights of an exported model, whose vocabulary and layers may be fewer: tokens are matched by name.
+
+    Returns how many of the networks' numbers were taken over, 0..1.
+    """
+    folder, taken, total = Path(folder), 0, 0
+    old = CLIPTokenizer.from_pretrained(folder / "tokenizer").get_vocab()
+    rows = [(new, old[token]) for token, new in networks.tokenizer.get_vocab().items() if token in old]
+    for name, module in networks.modules.items():
+        found = {}
+        for path in (folder / name).glob("*.safetensors"):
+            found |= load_file(path)
+        state = module.state_dict()
+        with torch.no_grad():
+            for key, value in state.items():
+                total += value.numel()
+                if key not in found:
+                    continue
+                if value.shape == found[key].shape:
+                    value.copy_(found[key])
+                    taken += value.numel()
+                elif key.endswith("token_embedding.weight"):
+                    mine, theirs = (torch.tensor(part) for part in zip(*rows))
+                    value[mine] = found[key][theirs].to(value)
+                    taken += value[mine].numel()
+    return taken / total
 
 
 def _tensors(networks):

@@ -23,6 +23,9 @@ def export(networks, codec, recipe, facts, folder):
     """Write `folder`: half-precision nets, and the codec in full precision so that its round trip stays exact."""
     def write(fresh):
         codec.save_pretrained(fresh / "vae")
+        config = json.loads((fresh / "vae" / "config.json").read_text())
+        config.pop("_name_or_path", None)   # where it was trained is nobody's business
+        _write(fresh / "vae" / "config.json", config)
         for name, module in networks.modules.items():
             copy.deepcopy(module).half().save_pretrained(fresh / name)
         networks.tokenizer.save_pretrained(fresh / "tokenizer")

@@ -50,13 +50,16 @@ def build_networks(recipe, seed):
     unet = UNet2DConditionModel(
         sample_size=recipe.latent, out_channels=recipe.channels, attention_head_dim=recipe.heads,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), **shared)
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        # the words as a whole also reach the finest level, which has no attention
+        addition_embed_type="text", addition_embed_type_num_heads=4, **shared)
     controlnet = ControlNetModel(
         down_block_types=("DownBlock2D",) * 3, mid_block_type="UNetMidBlock2D", attention_head_dim=recipe.heads,
         conditioning_embedding_out_channels=recipe.control_widths, **shared)
     # trained from scratch together with the U-Net, the usual zero start would only delay the depth
     for conv in (*controlnet.controlnet_down_blocks, controlnet.controlnet_mid_block, controlnet.controlnet_cond_embedding.conv_out):
         nn.init.xavier_uniform_(conv.weight, gain=0.3)
+    nn.init.zeros_(unet.add_embedding.norm2.weight)     # starts as if it were not there, also in adopted weights
     return Networks(text_encoder, unet, controlnet, tokenizer, build_scheduler())
 
 

@@ -7,6 +7,7 @@ on a CPU that beats one process with many threads.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -40,11 +41,12 @@ def log(text):
 class Run:
     """One working folder with its recipe, seed and device."""
 
-    def __init__(self, recipe, name, folder, seed, device, minutes=None):
+    def __init__(self, recipe, name, folder, seed, device, minutes=None, start_from=None):
         self.recipe, self.name, self.seed, self.device = recipe, name, seed, device
         self.folder = Path(folder).resolve()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.minutes = minutes or recipe.minutes
+        self.start_from = start_from
 
     def start(self, stage, *extra, nice=5):
         """Start another stage in its own process, logging to `stage`.log."""
@@ -108,6 +110,7 @@ class Run:
 
     def denoise(self):
         """Train, with a painter beside; exports and sheets are made by other processes on the way."""
+        forget_other_words(self.folder / "ring")
         painter = self.start("paint", nice=10)
         try:
             full, half = create_rings(self.recipe, self.folder / "ring")
@@ -117,6 +120,8 @@ class Run:
                 time.sleep(0.2)
             batches = Batches(self.recipe, self.open_pool(), full, half, self.device)
             networks = build_networks(self.recipe, self.seed)
+            if self.start_from and not (self.folder / "checkpoint").exists():
+                log(f"{checkpoint.adopt(networks, self.start_from):.1%} of the weights are those of {self.start_from}")
             for module in networks.modules.values():
                 module.to(self.device, memory_format=torch.channels_last).train()
             every = [(EXPORT_EVERY, "export"), (SHEET_EVERY, "sheet")]
@@ -134,7 +139,7 @@ class Run:
     def export(self):
         """Write the averaged weights of the last checkpoint to `swatch`."""
         networks, facts = self.trained()
-        facts = dict(recipe=self.name, parameters={k: sum(p.numel() for p in m.parameters()) for k, m in networks.modules.items()}) | facts
+        facts = dict(recipe=self.name, device=self.device, parameters={k: sum(p.numel() for p in m.parameters()) for k, m in networks.modules.items()}) | facts
         export.export(networks, self.codec(), self.recipe, facts, self.folder / "swatch")
         log(f"exported iteration {facts['iteration']}")
 
@@ -149,3 +154,12 @@ class Run:
         with open(samples / "metrics.jsonl", "a") as file:
             file.write(json.dumps(dict(minutes=round(facts["seconds"] / 60, 1), iteration=facts["iteration"]) | result) + "\n")
         log(f"{name} {result}")
+
+
+def forget_other_words(ring):
+    """Painted views hold token numbers: those made with another vocabulary are thrown away."""
+    words, path = json.dumps(every_word()), ring / "words.json"
+    if ring.exists() and (not path.exists() or path.read_text() != words):
+        shutil.rmtree(ring)
+    ring.mkdir(parents=True, exist_ok=True)
+    path.write_text(words)

@@ -11,6 +11,7 @@ import torch
 pytest.importorskip("diffusers")
 
 from engine.models.patch_codec import LinearPatchCodec
+from training import checkpoint, networks
 from training.batches import Batches
 from training.geometry import Views, random_views
 from training.networks import build_networks, build_scheduler
@@ -282,3 +283,22 @@ def test_depth_reaches_the_prediction():
 
 def test_colours_are_words_of_the_tokenizer():
     assert set(COLOURS) <= set(every_word())
+
+
+def test_a_wider_vocabulary_starts_from_older_weights(tmp_path, monkeypatch):
+    """Words that both know mean the same to the new networks: the same velocity, though their numbers differ."""
+    recipe = RECIPES["smoke"]
+    monkeypatch.setattr(networks, "every_word", lambda: ["brick", "red"])
+    old = networks.build_networks(recipe, 1)
+    for name, module in old.modules.items():
+        module.save_pretrained(tmp_path / name)
+    old.tokenizer.save_pretrained(tmp_path / "tokenizer")
+    monkeypatch.setattr(networks, "every_word", lambda: ["apple", "brick", "red", "zebra"])
+    new = networks.build_networks(recipe, 2)
+    assert 0.9 < checkpoint.adopt(new, tmp_path) < 1
+    noise, depth = torch.randn(1, recipe.channels, 4, 4), torch.rand(1, 3, 32, 32)
+    found, expected = (nets.velocity(noise, torch.tensor([500]), token_ids(nets.tokenizer, ["red brick"]), depth)
+                       for nets in (new, old))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    other = new.velocity(noise, torch.tensor([500]), token_ids(new.tokenizer, ["red zebra"]), depth)
+    assert (other - expected).abs().max() > 1e-4
