@@ -5,22 +5,42 @@ import atexit
 
 import bpy
 
-from . import command, operators, panels, preferences, properties, scene, session
+from . import command, job_operators, operators, panels, preferences, preset_operators, properties, scene, session, subpanels, thumbnails, view_operators
 
-CLASSES = (properties.TweedSettings, preferences.TweedPreferences, *operators.CLASSES, *panels.CLASSES)
+CLASSES = (
+    properties.TweedSettings,
+    view_operators.TweedCamera,
+    preferences.TweedPreferences,
+    *operators.CLASSES,
+    *job_operators.CLASSES,
+    *view_operators.CLASSES,
+    *preset_operators.CLASSES,
+    *panels.CLASSES,
+    *subpanels.CLASSES,
+)
 _commands = []
 
 
 @bpy.app.handlers.persistent
 def _file_loaded(*_):
     scene.note_load()
+    session.now.entries = None
+    session.recover()
     session.redraw()
 
 
+def _object_menu(menu, context):
+    menu.layout.separator()
+    menu.layout.operator("tweed.generate", text="Generate Texture (Tweed)", icon="SHADERFX")
+
+
 def register():
+    thumbnails.start()
     for cls in CLASSES:
         bpy.utils.register_class(cls)
     bpy.types.Scene.tweed = bpy.props.PointerProperty(type=properties.TweedSettings)
+    bpy.types.Camera.tweed = bpy.props.PointerProperty(type=view_operators.TweedCamera)
+    bpy.types.VIEW3D_MT_object.append(_object_menu)
     bpy.app.handlers.load_post.append(_file_loaded)
     _commands.append(bpy.utils.register_cli_command("tweed", command.main))
     atexit.register(session.shutdown)
@@ -31,6 +51,9 @@ def unregister():
     session.shutdown()
     bpy.utils.unregister_cli_command(_commands.pop())
     bpy.app.handlers.load_post.remove(_file_loaded)
+    bpy.types.VIEW3D_MT_object.remove(_object_menu)
+    del bpy.types.Camera.tweed
     del bpy.types.Scene.tweed
     for cls in reversed(CLASSES):
         bpy.utils.unregister_class(cls)
+    thumbnails.stop()

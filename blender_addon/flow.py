@@ -113,16 +113,21 @@ def start(scene, context, objects, values: dict, engine, jobs: Path) -> Run:
     settings = resolve(values)
     scene.check(objects)
     chosen = engine()
-    exported = scene.export(context, objects)
+    exported = scene.export(context, objects, settings)
+    remarks = list(exported.remarks)
+    if exported.size is not None:
+        if values.get("texture_size", exported.size) != exported.size:
+            remarks.append(f"The texture keeps its size of {exported.size}; the size that was chosen is not used.")
+        settings["texture_size"] = exported.size
     if settings["rig"] == "scene":
         views = scene.cameras(context)
         settings["views"] = len(views)
     else:
         views = rigs.build_rig(settings["rig"], settings["views"], exported.mesh.positions)
     job = Job(new_job_id(), settings, exported.mesh, views, exported.records, scene.origin(context.scene.name))
-    folder = write_job(jobs, job)
+    folder = write_job(jobs, job, exported.pictures)
     chosen.start()
-    return Run(Head.of(job), folder, chosen, list(exported.remarks))
+    return Run(Head.of(job), folder, chosen, remarks)
 
 
 def poll(run: Run) -> bool:

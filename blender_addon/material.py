@@ -201,6 +201,17 @@ def textured(objects) -> list[tuple]:
     ]
 
 
+def applied_jobs() -> set[str]:
+    """The jobs whose textures are on materials of this file, also under later ones."""
+    found = set()
+    for block in bpy.data.materials:
+        record = block.get(RECORD)
+        while record:
+            found.add(record.get("job", ""))
+            record = record.get("previous")
+    return found
+
+
 def revert(objects) -> list[str]:
     """Take the last texture off the objects' materials; gives their names. Raises UserError when there is none."""
     found = textured(objects)

@@ -49,6 +49,27 @@ def find_principled(material) -> list:
     return found
 
 
+def source(node, socket: str, groups: tuple = ()) -> tuple:
+    """(node, output's identifier, groups around it) that feeds an input, through reroutes and node groups.
+
+    The node is None where nothing is linked. `groups` are the group nodes around `node`, outermost first.
+    """
+    target = _socket(node.inputs, socket)
+    while target is not None and target.is_linked:
+        link = target.links[0]
+        found, output = link.from_node, link.from_socket.identifier
+        if found.bl_idname == "NodeReroute":
+            target = found.inputs[0]
+        elif found.bl_idname == "ShaderNodeGroup" and found.node_tree is not None:
+            ends = [n for n in found.node_tree.nodes if n.bl_idname == "NodeGroupOutput" and n.is_active_output]
+            target, groups = (_socket(ends[0].inputs, output) if ends else None), (*groups, found)
+        elif found.bl_idname == "NodeGroupInput" and groups:
+            target, groups = _socket(groups[-1].inputs, output), groups[:-1]
+        else:
+            return found, output, groups
+    return None, "", groups
+
+
 def find(tree, role: str):
     """Our node of that role, or None."""
     return next((node for node in tree.nodes if node.get(_MARK) == role), None)

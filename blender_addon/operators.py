@@ -10,7 +10,7 @@ from . import material, properties, scene, session, unwrap
 from .jobs.errors import Cancelled, TweedError, UserError
 
 
-def _reports(execute):
+def reports(execute):
     """Turn a TweedError into Blender's red report and {'CANCELLED'}."""
 
     @functools.wraps(execute)
@@ -55,7 +55,7 @@ class TWEED_OT_generate(bpy.types.Operator):
             return False
         return True
 
-    @_reports
+    @reports
     def execute(self, context):
         group = context.scene.tweed
         values = properties.panel_values(group) | properties.operator_values(self.properties)
@@ -111,7 +111,7 @@ class TWEED_OT_revert(_OnTextured, bpy.types.Operator):
     bl_description = "Take the last texture off the selected objects; their material is as before"
     bl_options = {"REGISTER", "UNDO"}
 
-    @_reports
+    @reports
     def execute(self, context):
         names = material.revert(_objects(self, context))
         session.now.outcome = None
@@ -124,7 +124,7 @@ class TWEED_OT_compare(_OnTextured, bpy.types.Operator):
     bl_description = "Show the material as it was before; press again for the texture"
     bl_options = {"REGISTER"}
 
-    @_reports
+    @reports
     def execute(self, context):
         shown = material.compare(_objects(self, context))
         self.report({"INFO"}, "Texture shown" if shown else "Shown as before; press Compare again for the texture")
@@ -147,7 +147,7 @@ class TWEED_OT_apply_result(bpy.types.Operator):
             return False
         return True
 
-    @_reports
+    @reports
     def execute(self, context):
         outcome = session.now.outcome
         if not self.job and not (outcome and outcome.folder):
@@ -167,7 +167,7 @@ class TWEED_OT_make_uvs(bpy.types.Operator):
         name="Objects", description="Names, separated by commas; empty: the selected ones", options={"SKIP_SAVE"}
     )
 
-    @_reports
+    @reports
     def execute(self, context):
         unwrap.make_uvs(context, _objects(self, context))
 
@@ -178,7 +178,7 @@ class TWEED_OT_engine_start(bpy.types.Operator):
     bl_description = "Load the engine now, so that the first texture starts sooner"
     bl_options = {"REGISTER"}
 
-    @_reports
+    @reports
     def execute(self, context):
         session.start_engine()
 

@@ -5,8 +5,9 @@ import textwrap
 
 import bpy
 
-from . import material, properties, scene, session
+from . import history, material, properties, scene, session, setup, thumbnails
 from .jobs.errors import EngineMissing, UserError
+from .jobs.folder import PREVIEW_FILE
 
 _LETTER = 6.6  # width of an average letter in pixels at interface scale 1
 
@@ -50,23 +51,51 @@ def draw_engine(layout, context, with_settings: bool = True) -> None:
             row.label(text="Engine starts when needed", icon="RADIOBUT_OFF")
             row.operator("tweed.engine_start", text="", icon="PLAY", emboss=False)
         except EngineMissing as error:
-            box = layout.box()
-            row = box.row()
-            alert = row.row()
-            alert.alert = True
-            alert.label(text="Engine is not set up", icon="ERROR")
-            text_lines(box, context, f"{error.message} {error.action}")
+            row = _draw_set_up(layout, context, error)
     if with_settings:
+        if engine_usable():
+            row.menu("TWEED_MT_presets", text="", icon="PRESET")
         row.operator("preferences.addon_show", text="", icon="PREFERENCES", emboss=False).module = __package__
 
 
-class _Tab:
+def _draw_set_up(layout, context, error):
+    """The box of the first run: what is missing, what it takes, and the ways to get it. Gives its first row."""
+    box = layout.box()
+    row = box.row()
+    going = session.now.installer
+    if going is not None and going.state == "running":
+        bar = box.row(align=True)
+        bar.scale_y = 1.6
+        bar.progress(factor=going.fraction, text="Setting up")
+        bar.operator("tweed.engine_setup_stop", text="", icon="CANCEL")
+        text_lines(box, context, going.heading)
+        return row
+    alert = row.row()
+    alert.alert = True
+    alert.label(text="Engine is not set up", icon="ERROR")
+    text_lines(box, context, f"{error.message} {error.action}")
+    needed, free = setup.NEEDED, setup.free_bytes()
+    text_lines(
+        box,
+        context,
+        f"Set Up downloads it: {needed['cpu'] / 1e9:.0f} GB, with an NVIDIA card {needed['cuda'] / 1e9:.0f} GB; "
+        f"{free / 1e9:.0f} GB are free here.",
+        "INFO",
+    )
+    big = box.row(align=True)
+    big.scale_y = 1.4
+    big.operator("tweed.engine_setup", icon="IMPORT")
+    big.operator("preferences.addon_show", text="Use Existing…").module = __package__
+    return row
+
+
+class Tab:
     bl_space_type = "VIEW_3D"
     bl_region_type = "UI"
     bl_category = "Tweed"
 
 
-class TWEED_PT_main(_Tab, bpy.types.Panel):
+class TWEED_PT_main(Tab, bpy.types.Panel):
     bl_idname = "TWEED_PT_main"
     bl_label = "Tweed"
 
@@ -75,11 +104,12 @@ class TWEED_PT_main(_Tab, bpy.types.Panel):
         layout.use_property_split = True
         layout.use_property_decorate = False
         draw_engine(layout, context)
-        _draw_wishes(layout, group)
-        _draw_plan(layout, context, group, scene.chosen(context))
+        if engine_usable():  # before that nothing else would work
+            _draw_wishes(layout, group)
+            _draw_plan(layout, context, group, scene.chosen(context))
 
 
-class TWEED_PT_running(_Tab, bpy.types.Panel):
+class TWEED_PT_running(Tab, bpy.types.Panel):
     """A panel of its own for the bar: in one with labels, Blender draws a label as the bar once the job ends."""
 
     bl_idname = "TWEED_PT_running"
@@ -97,7 +127,7 @@ class TWEED_PT_running(_Tab, bpy.types.Panel):
             _draw_progress(self.layout, run)
 
 
-class TWEED_PT_generate(_Tab, bpy.types.Panel):
+class TWEED_PT_generate(Tab, bpy.types.Panel):
     bl_idname = "TWEED_PT_generate"
     bl_label = "Generate"
     bl_parent_id = "TWEED_PT_main"
@@ -109,6 +139,9 @@ class TWEED_PT_generate(_Tab, bpy.types.Panel):
 
     def draw(self, context):
         layout, objects = self.layout, scene.chosen(context)
+        if not engine_usable():
+            _draw_outcome(layout, context)
+            return
         row = layout.row()
         row.scale_y = 1.6
         row.enabled = engine_usable() and not _obstacle(context.scene.tweed, objects)
@@ -153,12 +186,21 @@ def _draw_plan(layout, context, group, objects) -> None:
         count = "1 object" if len(objects) == 1 else f"{len(objects)} objects"
         size = properties.size_label(plan["texture_size"])
         column.label(text=f"{count} · {plan['views']} views · {size}", icon="MESH_DATA")
+        seconds = history.expected_seconds(session.past(), properties.full_values(group), _device())
+        if seconds is not None and not session.running():
+            column.label(text=f"About {session.duration(seconds)}", icon="TIME")
         for remark in _remarks(objects):
             text_lines(column, context, remark, "INFO")
     if obstacle:
         text_lines(column, context, f"{obstacle.message} {obstacle.action}", "INFO")
         if any(not o.data.uv_layers for o in objects):
             column.operator("tweed.make_uvs", icon="UV")
+
+
+def _device() -> str:
+    """What the engine computes on, or nothing while it does not run."""
+    engine = session.now.engine
+    return engine.info.device if engine is not None and engine.info is not None else ""
 
 
 def _remarks(objects) -> list[str]:
@@ -179,6 +221,9 @@ def _draw_progress(layout, run) -> None:
     row.scale_y = 1.6
     row.progress(factor=run.fraction, text=run.words)
     row.operator("tweed.cancel", text="", icon="CANCEL")
+    icon = thumbnails.icon(run.folder / PREVIEW_FILE)
+    if icon:
+        layout.template_icon(icon_value=icon, scale=6)
     left = run.remaining
     if left is not None and run.state == "running":
         layout.label(text=f"About {session.duration(left)} left", icon="TIME")

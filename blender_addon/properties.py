@@ -76,6 +76,20 @@ def panel_values(group) -> dict:
     return values
 
 
+def set_panel(group, settings: dict) -> None:
+    """Set the panel to the settings of a job; what it does not name goes back to its default."""
+    for name, setting in SETTINGS.items():
+        if name in _NOT_ON_PANEL:
+            continue
+        if name in settings and settings[name] != setting.default:
+            setattr(group, name, settings[name])
+        else:
+            group.property_unset(name)
+    size = str(settings.get("texture_size", ""))
+    group.size = size if size.isdigit() and int(size) in _SIZES else AUTO
+    group.seed_lock = True
+
+
 def operator_values(properties) -> dict:
     """What a call of an operator has set explicitly."""
     return {name: getattr(properties, name) for name in SETTINGS if properties.is_property_set(name)}
@@ -84,6 +98,13 @@ def operator_values(properties) -> dict:
 def new_seed() -> int:
     """Short enough to be read out and typed."""
     return random.SystemRandom().randrange(1_000_000)
+
+
+def full_values(group) -> dict:
+    """Every setting as it would be used now."""
+    given = panel_values(group)
+    defaults = {name: setting.default for name, setting in SETTINGS.items()}
+    return defaults | QUALITIES[given.get("quality", defaults["quality"])] | given
 
 
 def planned(group) -> dict:

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 import bpy
 import numpy as np
 
-from . import uv
+from . import current, uv
 from .jobs.errors import MeshError, UserError
-from .jobs.folder import Camera, MeshArrays
+from .jobs.folder import Camera, MeshArrays, needs_texture
 
 _SESSION = secrets.token_hex(8)  # uids mean something only within one Blender and one loaded file
 _OUTSIDE_ALLOWED = 0.002  # share of triangles that may leave the 0-1 square
@@ -24,11 +24,16 @@ _loads = 0
 
 @dataclass(frozen=True)
 class Exported:
-    """What a job needs to know of the objects, and what the artist should know of them."""
+    """What a job needs to know of the objects, and what the artist should know of them.
+
+    `pictures` are PNG files by kind and `size` the side of the texture to start from, where the job wants one.
+    """
 
     mesh: MeshArrays
     records: list[dict]
     remarks: list[str]
+    pictures: dict[str, bytes] = field(default_factory=dict)
+    size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -102,31 +107,39 @@ def check(objects) -> None:
             raise MeshError(f"'{obj.name}' has no UV map.", "Press Make UVs, or unwrap it yourself in the UV editor.")
 
 
-def export(context, objects) -> Exported:
-    """The evaluated meshes of `objects`, joined, in world space. Raises UserError, MeshError; changes nothing."""
+def export(context, objects, settings: dict | None = None) -> Exported:
+    """The evaluated meshes of `objects`, joined, in world space. Raises UserError, MeshError; changes nothing.
+
+    With `settings` also what they want of the objects' texture: its pixels and the region that may change.
+    """
     check(objects)
+    region = settings["region"] if settings else "all"
     for obj in objects:
         if obj.mode == "EDIT":
             obj.update_from_editmode()
     depsgraph = context.evaluated_depsgraph_get()
     parts, records, remarks = [], [], []
     for index, obj in enumerate(objects):
-        part, notes = _export_one(obj, depsgraph, index)
+        part, notes = _export_one(obj, depsgraph, index, region)
         parts.append(part)
         records.append(_record(obj, part))
         remarks += notes
     remarks += _check_uvs(objects, parts)
-    return Exported(_join(parts), records, remarks)
+    mesh = _join(parts)
+    current.check_region(region, mesh.region, objects)
+    if settings is None or not needs_texture(settings):
+        return Exported(mesh, records, remarks)
+    return Exported(mesh, records, remarks, *current.pictures(objects, records, settings))
 
 
-def _export_one(obj, depsgraph, index: int) -> tuple[MeshArrays, list[str]]:
+def _export_one(obj, depsgraph, index: int, region: str) -> tuple[MeshArrays, list[str]]:
     remarks = []
     uv_map = obj.data.uv_layers.active.name
     evaluated = obj.evaluated_get(depsgraph)
     mesh = evaluated.to_mesh(preserve_all_data_layers=True, depsgraph=depsgraph)
     try:
         if mesh.polygons and uv_map in mesh.uv_layers:
-            part = _read(mesh, uv_map, obj, index)
+            part = _read(mesh, uv_map, obj, index, region)
             if len(mesh.materials) > len(obj.material_slots):
                 remarks.append(f"A modifier of '{obj.name}' sets materials of its own; those keep their look.")
         else:
@@ -134,7 +147,7 @@ def _export_one(obj, depsgraph, index: int) -> tuple[MeshArrays, list[str]]:
             try:
                 if not base.polygons:
                     raise MeshError(f"'{obj.name}' has no faces.", "Add faces to it, or choose another object.")
-                part = _read(base, uv_map, obj, index)
+                part = _read(base, uv_map, obj, index, region)
             finally:
                 evaluated.original.to_mesh_clear()
             remarks.append(
@@ -151,7 +164,7 @@ def _export_one(obj, depsgraph, index: int) -> tuple[MeshArrays, list[str]]:
     return part, remarks
 
 
-def _read(mesh, uv_map: str, obj, index: int) -> MeshArrays:
+def _read(mesh, uv_map: str, obj, index: int, region: str) -> MeshArrays:
     """One mesh as arrays, moved to world space; a mirroring matrix turns the winding round."""
     mesh.calc_loop_triangles()
     attributes = mesh.attributes  # many times faster than the same values through vertices, loops and polygons
@@ -176,14 +189,16 @@ def _read(mesh, uv_map: str, obj, index: int) -> MeshArrays:
     normals = corner_normals @ np.linalg.inv(linear).astype(np.float32)
     lengths = np.sqrt(np.einsum("ij,ij->i", normals, normals))
     normals /= np.maximum(lengths, np.float32(1e-20))[:, None]
+    triangles = np.take(corner, triangle_loops)
     return MeshArrays(
         positions=positions,
-        triangles=np.take(corner, triangle_loops),
+        triangles=triangles,
         uvs=uvs,
         triangle_uvs=triangle_loops,
         normals=np.take(normals, triangle_loops, axis=0),
         objects=np.full(faces, index, np.int32),
         materials=np.take(materials, polygons),
+        region=current.region_weights(mesh, obj, region, triangles, polygons),
     )
 
 
@@ -264,7 +279,8 @@ def _join(parts: list[MeshArrays]) -> MeshArrays:
     loop = np.cumsum([0] + [len(p.uvs) for p in parts])
     whole = {
         name: np.concatenate([getattr(p, name) for p in parts])
-        for name in ("positions", "uvs", "normals", "objects", "materials")
+        for name in ("positions", "uvs", "normals", "objects", "materials", "region")
+        if getattr(parts[0], name) is not None
     }
     return MeshArrays(
         triangles=np.concatenate([p.triangles + np.int32(v) for p, v in zip(parts, vertex[:-1], strict=True)]),
@@ -274,13 +290,17 @@ def _join(parts: list[MeshArrays]) -> MeshArrays:
 
 
 def cameras(context) -> tuple[Camera, ...]:
-    """The cameras of the scene as square views, by name. Raises UserError when there is none."""
+    """The cameras of the scene that are in use as square views, by name. Raises UserError when there is none."""
     depsgraph = context.evaluated_depsgraph_get()
     found = []
-    for obj in sorted((o for o in context.scene.objects if o.type == "CAMERA"), key=lambda o: o.name):
+    there = sorted((o for o in context.scene.objects if o.type == "CAMERA"), key=lambda o: o.name)
+    for obj in (o for o in there if o.data.tweed.use):
         view = np.array(obj.matrix_world.normalized().inverted(), np.float64)
         projection = np.array(obj.calc_matrix_camera(depsgraph, x=1, y=1), np.float64)
-        found.append(Camera(name=obj.name, view=view, projection=projection))
+        own = obj.data.tweed
+        found.append(Camera(obj.name, view, projection, own.prompt.strip(), own.avoid.strip()))
+    if there and not found:
+        raise UserError("Every camera of the scene is switched off.", "Switch one on in the Cameras panel.")
     if not found:
         raise UserError("The scene has no camera.", "Add cameras, or set Cameras to Auto.")
     return tuple(found)

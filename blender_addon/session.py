@@ -14,7 +14,7 @@ from pathlib import Path
 
 import bpy
 
-from . import client, flow, material, preferences, properties, scene
+from . import client, flow, history, material, preferences, properties, scene, setup
 from .jobs.errors import Cancelled, EngineLost, ProtocolError, TweedError, UserError
 
 TICK = 0.1
@@ -34,10 +34,24 @@ class Outcome:
     applied: material.Applied | None = None
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """A job that waits for its turn."""
+
+    objects: tuple[str, ...]
+    values: dict
+
+
 class _Now:
     engine: client.Engine | None = None
     run: flow.Run | None = None
     outcome: Outcome | None = None
+    waiting: list[Waiting]
+    entries: list[history.Entry] | None = None  # None: to be read again when somebody looks
+    installer: setup.Setup | None = None
+
+    def __init__(self):
+        self.waiting = []
 
 
 now = _Now()
@@ -47,7 +61,7 @@ def running() -> flow.Run | None:
     return now.run
 
 
-def _user_folder(name: str) -> Path:
+def user_folder(name: str) -> Path:
     """A folder of ours that survives updates of the extension."""
     try:
         return Path(bpy.utils.extension_path_user(__package__, path=name, create=True))
@@ -59,7 +73,7 @@ def jobs_folder() -> Path:
     chosen = preferences.get()
     if chosen and chosen.jobs_folder:
         return Path(bpy.path.abspath(chosen.jobs_folder))
-    return _user_folder("jobs")
+    return user_folder("jobs")
 
 
 def textures_folder(blend: str = "") -> Path | None:
@@ -80,7 +94,7 @@ def engine() -> client.Engine:
     found = place()
     if now.engine is None or (now.engine.place != found and now.run is None):
         stop_engine()
-        state = _user_folder("engine")
+        state = user_folder("engine")
         _forget_old(state)
         now.engine = client.Engine(found, state / str(os.getpid()))
     return now.engine
@@ -122,6 +136,61 @@ def begin(context, objects, values: dict) -> flow.Run:
     return now.run
 
 
+def wait_in_line(objects, values: dict) -> None:
+    """Add a job to those that wait; it starts when the running one has ended. Raises UserError for what cannot work."""
+    scene.check(objects)
+    now.waiting.append(Waiting(tuple(obj.name for obj in objects), {"seed": properties.new_seed(), **values}))
+    _watch()
+    redraw()
+
+
+def start_next() -> bool:
+    """Begin the first waiting job that can be begun; gives whether one was. What cannot is said in the outcome."""
+    while now.waiting and now.run is None:
+        job = now.waiting.pop(0)
+        try:
+            begin(bpy.context, scene.by_names(",".join(job.objects)), job.values)
+        except TweedError as error:
+            now.outcome = Outcome("failed", f"{', '.join(job.objects)}: {error.message}", error.action)
+    return now.run is not None
+
+
+def past() -> list[history.Entry]:
+    """The newest jobs, read when something has changed. What cannot be read at all is an empty list."""
+    if now.entries is None:
+        try:
+            now.entries = history.recent(jobs_folder(), history.ASKED)
+        except UserError:
+            now.entries = []
+    return now.entries
+
+
+def recover() -> None:
+    """Offer a texture that was finished for this file but never put on it, because Blender ended before."""
+    if now.run is not None or now.outcome is not None or not bpy.data.filepath:
+        return
+    newest = next(iter(past()), None)
+    if newest and newest.state == "done" and newest.origin.get("blend") == bpy.data.filepath:
+        if newest.id not in material.applied_jobs():
+            now.outcome = Outcome("kept", "A texture was finished for this file and is not on it.",
+                                  "Apply puts it there; the job stays in the history otherwise.",
+                                  folder=newest.folder)  # fmt: skip
+
+
+def set_up() -> None:
+    """Start install.py. Raises TweedErrors; then nothing was started."""
+    now.installer = setup.begin(user_folder("engine"), bpy.app.online_access)
+    now.outcome = None
+    _watch()
+
+
+def stop_set_up() -> None:
+    if now.installer is not None:
+        now.installer.stop()
+        now.installer = None
+        redraw()
+
+
 def follow() -> None:
     """Let the timer do the rest."""
     _watch()
@@ -136,7 +205,7 @@ def finish(cancelled=lambda: False, report=lambda run: None, textures: Path | No
         return _apply(run.head, run.folder, run, textures or textures_folder())
     finally:
         flow.cancel(run)  # does nothing unless Ctrl-C got us here
-        now.run = None
+        now.run = now.entries = None
 
 
 def cancel() -> None:
@@ -176,7 +245,7 @@ def _pump() -> float | None:
     """One tick; None ends the timer."""
     run = now.run
     if run is None:
-        return TICK if _engine_wakes() else None
+        return _idle_tick()
     try:
         changed = flow.poll(run)
         if run.finished:
@@ -184,6 +253,7 @@ def _pump() -> float | None:
                 return 3 * TICK  # do not change materials under a grab or a brush stroke
             now.run = None
             now.outcome = _conclude(run)
+            now.entries = None
             changed = True
     except Exception:  # noqa: BLE001 the border: a bug must not leave the panel stuck on "running"
         traceback.print_exc()
@@ -197,7 +267,27 @@ def _pump() -> float | None:
         changed = True
     if changed:
         redraw()
-    return TICK if now.run else None
+    return TICK if now.run or now.waiting else None
+
+
+def _idle_tick() -> float | None:
+    """Nothing runs: the set-up, the next waiting job, an engine that wakes."""
+    if now.installer is not None and now.installer.state == "running":
+        if now.installer.poll():
+            redraw()
+        if now.installer.state == "failed":
+            now.outcome = Outcome("failed", now.installer.fault, now.installer.advice)
+        if now.installer.state == "done":
+            now.installer = None
+            start_engine()
+        return 3 * TICK
+    if now.waiting:
+        if _artist_is_busy():
+            return 3 * TICK
+        start_next()
+        redraw()
+        return TICK if now.run or now.waiting else None
+    return TICK if _engine_wakes() else None
 
 
 def _engine_wakes() -> bool:
@@ -269,4 +359,7 @@ def shutdown() -> None:
     if bpy.app.timers.is_registered(_pump):
         bpy.app.timers.unregister(_pump)
     now.run = None
+    now.waiting.clear()
+    if now.installer is not None:
+        now.installer.stop()
     stop_engine()

@@ -7,17 +7,21 @@ import argparse
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .errors import SettingsError
+from .errors import SettingsError, TweedError
+from .presets import find_preset, read_preset, shipped_presets
 from .schema import Setting
 from .settings import SETTINGS, normalise_case, unknown_setting
 
 
 def add_arguments(parser: argparse.ArgumentParser, names: Iterable[str] | None = None) -> None:
-    """Adds an option for each named setting (all if None), grouped as in the panel.
+    """Adds an option for each named setting (all if None), grouped as in the panel, and `--preset`.
 
     Values are checked while parsing, so argparse itself reports them. An option that is not given stays
     out of `from_namespace`, so the quality can still fill it.
     """
+    names_of_presets = ", ".join(shipped_presets())
+    parser.add_argument("--preset", type=_preset, metavar="NAME", help="settings to start from, which other options "
+                        f"override: {names_of_presets}, or the path of a .toml file")
     wanted = list(SETTINGS if names is None else names)
     groups: dict[str, Any] = {}
     for name in wanted:
@@ -62,7 +66,15 @@ def _parser(setting: Setting) -> Callable[[str], Any]:
     return parse
 
 
+def _preset(text: str) -> dict[str, Any]:
+    try:
+        return read_preset(find_preset(text))
+    except TweedError as error:
+        raise argparse.ArgumentTypeError(f"{error.message} {error.action}".rstrip()) from None
+
+
 def from_namespace(namespace: argparse.Namespace) -> dict[str, Any]:
-    """Gives the settings that were given on the command line, checked, without the defaults."""
+    """Gives the settings that were given on the command line, checked, without the defaults; a preset's come first."""
     found = {name: getattr(namespace, name, None) for name in SETTINGS}
-    return {name: value for name, value in found.items() if value is not None}
+    given = {name: value for name, value in found.items() if value is not None}
+    return {**(getattr(namespace, "preset", None) or {}), **given}

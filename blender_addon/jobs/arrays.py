@@ -47,6 +47,7 @@ _LAYOUT: dict[str, tuple[np.dtype, tuple[int, ...], str]] = {
     "normals": (np.dtype("<f4"), (3, 3), "F"),
     "objects": (np.dtype("<i4"), (), "F"),
     "materials": (np.dtype("<i4"), (), "F"),
+    "region": (np.dtype("<f4"), (3,), "F"),
 }
 _REQUIRED = ("positions", "triangles", "uvs", "triangle_uvs")
 _LIMITS = {"V": MAX_VERTICES, "F": MAX_TRIANGLES, "U": MAX_UVS}
@@ -59,7 +60,8 @@ class MeshArrays:
 
     positions f32[V,3] world · triangles i32[F,3] into positions · uvs f32[U,2], (0,0) bottom-left ·
     triangle_uvs i32[F,3] into uvs · normals f32[F,3,3] per corner, world, or None · objects and
-    materials i32[F], which object and material slot a triangle belongs to, or None.
+    materials i32[F], which object and material slot a triangle belongs to, or None · region f32[F,3] per
+    corner, 1 may be painted, 0 stays, between them by the share, or None for all.
     Other float and integer types are converted; MeshError for wrong shapes, kinds or indices.
     """
 
@@ -70,6 +72,7 @@ class MeshArrays:
     normals: np.ndarray | None = None
     objects: np.ndarray | None = None
     materials: np.ndarray | None = None
+    region: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         for name in _LAYOUT:

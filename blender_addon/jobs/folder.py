@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace as replace_fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ from .files import (
     require_room,
     write_synced,
 )
-from .records import MAX_CAMERAS, MAX_OBJECTS, Camera, Job, new_job_id
+from .png import png_header
+from .records import INPUT_KINDS, MAX_CAMERAS, MAX_OBJECTS, Camera, Job, edited_size, needs_texture, new_job_id
 from .settings import resolve
 
 PROTO = 1
@@ -42,17 +44,23 @@ STATUSES = ("done", "failed", "cancelled")
 MAX_JSON_BYTES = 16 * 1024**2
 
 
-def write_job(parent: Path, job: Job) -> Path:
+def write_job(parent: Path, job: Job, pictures: Mapping[str, bytes] | None = None) -> Path:
     """Writes the job as the new folder parent/<id> and gives its path; it appears whole or not at all.
 
+    `pictures` are the job's inputs as PNG files, by kind; they become `inputs/<kind>.png` whatever `job.inputs` says.
     UserError if it exists already, if there is no room (NoRoom) or if `parent` cannot be written.
     """
     parent = Path(parent)
     folder = parent / job.id
+    pictures = dict(pictures or {})
+    missing = [kind for kind in job.inputs if kind not in pictures]
+    if missing:
+        raise JobError(f"The job's input {missing[0]} was not given as a picture.")
+    job = replace_fields(job, inputs={kind: f"{INPUTS}/{kind}.png" for kind in pictures})
     text = json_text(_job_record(job), indent=1) + "\n"
     if len(text) > MAX_JSON_BYTES:
         raise JobError(f"{folder / JOB_FILE}: {len(text):,} bytes; at most {MAX_JSON_BYTES:,} are allowed.")
-    size = mesh_bytes(job.mesh) + len(text)
+    size = mesh_bytes(job.mesh) + len(text) + sum(map(len, pictures.values()))
     temporary = parent / f".{job.id}.{secrets.token_hex(4)}.tmp"
     try:
         parent.mkdir(parents=True, exist_ok=True)
@@ -61,6 +69,8 @@ def write_job(parent: Path, job: Job) -> Path:
             raise JobError(f"{folder}: the folder exists already.", "Start the job again.")
         (temporary / INPUTS).mkdir(parents=True)
         write_synced(temporary / MESH_FILE, lambda file: write_mesh(file, job.mesh))
+        for kind, data in pictures.items():
+            write_synced(temporary / INPUTS / f"{kind}.png", lambda file, data=data: file.write(data))
         write_synced(temporary / JOB_FILE, lambda file: file.write(text.encode("ascii")))
         replace(temporary, folder)
     except OSError as error:
@@ -89,6 +99,7 @@ def _job_record(job: Job) -> dict[str, Any]:
         "settings": job.settings,
         "cameras": cameras,
         "mesh": MESH_FILE,
+        "inputs": job.inputs,
         "objects": job.objects,
         "origin": job.origin,
     }
@@ -113,9 +124,13 @@ def read_job(folder: Path) -> Job:
         raise JobError(f"{path}: {error.message}", error.action) from None
     arrays = read_mesh(mesh_path)
     try:
-        return Job(record.get("id"), settings, arrays, cameras, record.get("objects"), record.get("origin"))
+        job = Job(record.get("id"), settings, arrays, cameras, record.get("objects"), record.get("origin"),
+                  record.get("inputs", {}))  # fmt: skip
     except JobError as error:
         raise JobError(f"{path}: {error.message}", error.action) from None
+    for picture in job.inputs.values():
+        png_header(inside(folder, picture))
+    return job
 
 
 def _read_record(path: Path) -> dict[str, Any]:
@@ -198,8 +213,9 @@ def _result_fault(folder: Path, record: dict[str, Any]) -> str:
 
 
 __all__ = [
-    "EVENTS_FILE", "INPUTS", "JOB_FILE", "MAX_CAMERAS", "MAX_JSON_BYTES", "MAX_MESH_BYTES", "MAX_OBJECTS",
-    "MAX_TRIANGLES", "MAX_UVS", "MAX_VERTICES", "MESH_FILE", "OUTPUTS", "PREVIEW_FILE", "PROTO", "RESULT_FILE",
+    "EVENTS_FILE", "INPUTS", "INPUT_KINDS", "JOB_FILE", "MAX_CAMERAS", "MAX_JSON_BYTES", "MAX_MESH_BYTES",
+    "MAX_OBJECTS", "MAX_TRIANGLES", "MAX_UVS", "MAX_VERTICES", "MESH_FILE", "OUTPUTS", "PREVIEW_FILE", "PROTO", "RESULT_FILE",
     "STATUSES", "VERSION", "Camera", "Job", "MeshArrays", "atomic_write_bytes", "atomic_write_json",
-    "atomic_write_text", "inside", "new_job_id", "read_job", "read_result", "write_job", "write_result",
+    "atomic_write_text", "edited_size", "inside", "needs_texture", "new_job_id", "read_job", "read_result",
+    "write_job", "write_result",
 ]  # fmt: skip

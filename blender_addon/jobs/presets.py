@@ -13,6 +13,29 @@ from .files import atomic_write_text, read_limited
 from .settings import QUALITIES, SETTINGS, check
 
 MAX_PRESET_BYTES = 64 * 1024
+SHIPPED = Path(__file__).parents[1] / "presets"
+
+
+def shipped_presets() -> dict[str, Path]:
+    """Gives the presets that come with Tweed, by name."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.toml"))}
+
+
+def find_preset(name: str) -> Path:
+    """Gives the file of a shipped preset, or of any other by its path; SettingsError names those there are."""
+    shipped = shipped_presets()
+    if name in shipped:
+        return shipped[name]
+    if name.endswith(".toml"):
+        return Path(name).expanduser()
+    raise SettingsError(f"There is no preset {name[:60]!r}; allowed: {', '.join(shipped)}, or the path of a .toml file.",
+                        key="preset")  # fmt: skip
+
+
+def preset_comment(path: Path) -> str:
+    """Gives the first line of a preset, if it is a comment: what it is, in a sentence."""
+    first = read_limited(path, MAX_PRESET_BYTES).decode("utf-8", "replace").split("\n", 1)[0].strip()
+    return first.removeprefix("#").strip() if first.startswith("#") else ""
 
 
 def differences(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -12,14 +13,15 @@ from typing import Any
 import numpy as np
 
 from .arrays import MeshArrays, same_array
-from .errors import JobError
+from .errors import JobError, SettingsError
 from .schema import is_text
-from .settings import resolve
+from .settings import SETTINGS, resolve
 
 MAX_CAMERAS = 256
 MAX_OBJECTS = 10_000
 MAX_NAME = 500
 MAX_TEXT = 2000
+INPUT_KINDS = ("base_color", "region")
 
 _ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
 
@@ -80,7 +82,10 @@ class Job:
     """One request. Settings are checked and completed here, so a Job that exists is valid.
 
     `objects` are plain JSON values, one per object (name, uid, uv_map, fingerprint, slots …), `origin`
-    says where the job comes from (blend file, Blender's version …); both come back as written.
+    says where the job comes from (blend file, Blender's version …); both come back as written. `inputs`
+    are pictures by kind, as paths inside the job's folder: `base_color` is the texture the objects have,
+    square, as the artist sees it (sRGB, 8 or 16 bits), `region` a mask of any size over the same UV square,
+    white where the texture may change.
     """
 
     id: str
@@ -89,6 +94,7 @@ class Job:
     cameras: tuple[Camera, ...]
     objects: list[dict[str, Any]] = field(default_factory=list)
     origin: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not _ID.fullmatch(self.id):
@@ -106,6 +112,33 @@ class Job:
             raise JobError(f"The job has {len(self.objects)} objects; at most {MAX_OBJECTS} are allowed.")
         if not isinstance(self.origin, dict):
             raise JobError("The job's origin is no record.")
+        if not isinstance(self.inputs, dict) or not all(isinstance(path, str) for path in self.inputs.values()):
+            raise JobError("The job's inputs are no record of paths.")
+        for kind in self.inputs:
+            if kind not in INPUT_KINDS:
+                raise JobError(f"The job has an input {ascii(kind)[:60]}; known are {', '.join(INPUT_KINDS)}.")
+
+
+def needs_texture(settings: Mapping[str, Any]) -> bool:
+    """Whether a job with these settings starts from, or keeps a part of, the texture that the objects have."""
+    return settings["start"] == "texture" or settings["region"] != "all" or settings["method"] == "edit"
+
+
+def edited_size(width: int, height: int, name: str) -> int:
+    """The `texture_size` of a job that starts from a picture of that size: a texture that is changed keeps its size.
+
+    SettingsError, with the nearest size that works, for pictures that are not square or of a size no texture may have.
+    """
+    setting = SETTINGS["texture_size"]
+    try:
+        if width == height:
+            return setting.check(width)
+    except SettingsError:
+        pass
+    near = round(max(width, height) / setting.multiple) * setting.multiple
+    near = int(min(max(near, setting.minimum), setting.maximum))
+    raise SettingsError(f"The picture {name} is {width} x {height} pixels; a texture to start from is square, with "
+                        f"{setting.allowed}.", f"Scale it to {near} x {near}.", key="start")
 
 
 def new_job_id(now: datetime | None = None) -> str:

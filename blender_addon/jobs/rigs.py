@@ -31,12 +31,16 @@ def build_rig(name: str, n: int, positions: np.ndarray, aspect: float = 1.0) -> 
         raise SettingsError(f"No cameras can be made here for rig {name!r}; allowed: auto, ring.", action, key="rig")
     if n < 1:
         raise SettingsError(f"{n} views are too few; allowed: at least 1.", key="views")
+    return rig_at(auto_angles(n) if name == "auto" else _circle(n, [0.0]), positions, aspect)
+
+
+def rig_at(angles: list[tuple[float, float]], positions: np.ndarray, aspect: float = 1.0) -> tuple[Camera, ...]:
+    """Gives cameras at (azimuth, elevation) pairs in degrees, at one distance from the points; see `build_rig`."""
     points = np.asarray(positions, dtype=np.float64).reshape(-1, 3)
     finite = np.isfinite(points).all(axis=1)
     points = points if finite.all() else points[finite]
     if len(points) == 0:
         raise MeshError("The mesh has no vertices for the cameras to look at.", "Select an object with geometry.")
-    angles = auto_angles(n) if name == "auto" else _circle(n, [0.0])
     centre, frames, distance, reaches = _fit(points, [_direction(*angle) for angle in angles], aspect)
     cameras = []
     for label, frame, (nearest, furthest) in zip(_names(angles), frames, reaches, strict=True):

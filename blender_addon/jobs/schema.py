@@ -13,7 +13,7 @@ import numpy as np
 
 from .errors import SettingsError
 
-EVERY_METHOD = ("synchronized",)
+EVERY_METHOD = ("synchronized", "iterative", "distilled", "edit")
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 _NOUNS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 

@@ -53,7 +53,7 @@ def contents(root: Path) -> Iterator[tuple[Path, str]]:
         yield file, inside
     for name in ("install.py", "LICENSE", "THIRD_PARTY.md"):
         yield root / name, f"engine_bundle/{name}"
-    for folder in ("requirements", "engine", "blender_addon/jobs", "LICENSES"):
+    for folder in ("requirements", "engine", "blender_addon/jobs", "blender_addon/presets", "LICENSES"):
         for file, inside in files_below(root / folder):
             yield file, f"engine_bundle/{folder}/{inside}"
 

@@ -145,7 +145,11 @@ def pump(monkeypatch):
     """Makes bpy.ops.tweed.generate behave as in a window: it returns at once and the pump does the rest."""
     pump = Pump()
     app = types.SimpleNamespace(
-        background=False, timers=pump, version=bpy.app.version, version_string=bpy.app.version_string
+        background=False,
+        timers=pump,
+        version=bpy.app.version,
+        version_string=bpy.app.version_string,
+        online_access=True,
     )
     fake = types.SimpleNamespace(app=app)
     from bl_ext.tweeddev.tweed import operators, session

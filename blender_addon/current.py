@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The texture that objects have now, and which part of it the artist chose, as pictures and numbers for a job.
+
+Nothing is changed: images are read through their pixels, or from the file they came from where that keeps more bits.
+"""
+
+from pathlib import Path
+
+import bpy
+import numpy as np
+
+from . import nodes
+from .jobs.errors import JobError, UserError
+from .jobs.folder import edited_size
+from .jobs.png import MAX_SIDE, parse_header, png_bytes
+
+_LINEAR = ("Linear Rec.709", "Linear", "Linear BT.709 I-D65", "scene_linear")
+_OR_NOTHING = "or set Start From to Nothing and Region to All."
+_FAST = 1  # zlib level: the file lives for one job
+
+
+def pictures(objects, records, settings) -> tuple[dict[str, bytes], int]:
+    """The job's input pictures by kind, and the texture's side. Raises UserError for what cannot be started from."""
+    found = {"base_color": base_color(objects, records)}
+    image = found["base_color"]
+    size = edited_size(*image.size, f"'{image.name}'")
+    inputs = {"base_color": color_png(image)}
+    if settings["region"] == "mask":
+        inputs["region"] = mask_png(settings["region_mask"])
+    return inputs, size
+
+
+def base_color(objects, records) -> bpy.types.Image:
+    """The one image that feeds the Base Color of every material in use. Raises UserError."""
+    found = {}
+    for obj, record in zip(objects, records, strict=True):
+        slots = [i for i in record["slots"] if i < len(obj.material_slots)]
+        if not slots:
+            raise UserError(f"'{obj.name}' has no material to start from.", f"Generate a texture first, {_OR_NOTHING}")
+        for index in slots:
+            material = obj.material_slots[index].material
+            if material is None:
+                raise UserError(f"Slot {index + 1} of '{obj.name}' is empty.", f"Generate a texture first, {_OR_NOTHING}")
+            found.setdefault(_image_of(material, obj, record["uv_map"]), []).append(material.name)
+    if len(found) > 1:
+        names = " and ".join(f"'{image.name}'" for image in found)
+        raise UserError(f"The materials use different images: {names}.", f"Texture them one by one, {_OR_NOTHING}")
+    return next(iter(found))
+
+
+def _image_of(material, obj, uv_map: str):
+    """The image behind the Base Color of a material, looked up by the UV map of the job."""
+    bake = f"Bake it into an image, {_OR_NOTHING}"
+    images = {}
+    for principled in nodes.find_principled(material):
+        node, socket, groups = nodes.source(principled, "Base Color")
+        if node is None:
+            raise UserError(f"The Base Color of '{material.name}' is a plain colour.", f"Generate a texture first, {_OR_NOTHING}")
+        if node.bl_idname != "ShaderNodeTexImage" or socket != "Color":
+            raise UserError(f"The Base Color of '{material.name}' comes from '{node.name}', which is no image.", bake)
+        used = _uv_of(node, groups, obj)
+        if used is None or node.projection != "FLAT":
+            raise UserError(f"The image of '{material.name}' is not placed by a plain UV map.", bake)
+        if used != uv_map:
+            raise UserError(f"The image of '{material.name}' uses the UV map '{used}', and '{uv_map}' is active.",
+                            f"Make '{used}' active in Object Data > UV Maps, {_OR_NOTHING}")
+        images[node.image] = True
+    if not images:
+        raise UserError(f"'{material.name}' has no Principled BSDF node.", f"Generate a texture first, {_OR_NOTHING}")
+    if len(images) > 1:
+        raise UserError(f"'{material.name}' mixes several images.", bake)
+    image = next(iter(images))
+    _check(image, f"The image of '{material.name}'")
+    return image
+
+
+def _uv_of(node, groups, obj) -> str | None:
+    """The name of the UV map that places an image node; None when something else does."""
+    rendered = next((layer.name for layer in obj.data.uv_layers if layer.active_render), "")
+    source, socket, _ = nodes.source(node, "Vector", groups)
+    if source is None or (source.bl_idname == "ShaderNodeTexCoord" and socket == "UV"):
+        return rendered
+    return (source.uv_map or rendered) if source.bl_idname == "ShaderNodeUVMap" else None
+
+
+def _check(image, whose: str) -> None:
+    if image is None:
+        raise UserError(f"{whose} is not chosen.", "Choose one in its Image Texture node.")
+    if image.source not in ("FILE", "GENERATED"):
+        kind = {"TILED": "has UDIM tiles", "SEQUENCE": "is a sequence", "MOVIE": "is a movie"}
+        raise UserError(f"{whose} '{image.name}' {kind.get(image.source, 'is no picture')}.", "Use a single picture.")
+    width, height = image.size
+    if not width or not height:
+        raise UserError(f"{whose} '{image.name}' cannot be loaded.", "Find the file: File > External Data > Find Missing Files.")
+    if max(width, height) > MAX_SIDE:
+        raise UserError(f"{whose} '{image.name}' is {width} x {height} pixels; at most {MAX_SIDE} per side are read.",
+                        "Scale it down: Image > Resize.")
+
+
+def color_png(image) -> bytes:
+    """An image as a PNG file, as it looks: sRGB, 8 bits where it has 8, else 16; alpha where it has any. UserError."""
+    space = image.colorspace_settings
+    if image.is_float and not image.is_dirty:
+        stored = _stored_png(image)
+        if stored is not None and space.name == "sRGB":
+            return stored
+    values = _pixels(image)
+    if image.is_float:
+        return png_bytes(_display(values, image.alpha_mode in ("STRAIGHT", "PREMUL")), level=_FAST)
+    if space.name == "sRGB":
+        return png_bytes(_without_full_alpha(np.rint(values * 255).astype(np.uint8)), level=_FAST)
+    if space.is_data or space.name in _LINEAR:
+        return png_bytes(_display(values, premultiplied=False), level=_FAST)
+    raise UserError(f"The image '{image.name}' has the color space '{space.name}', which cannot be kept.",
+                    "Set it to sRGB in the Image Editor's sidebar, or bake it into a new image.")
+
+
+def mask_png(name: str) -> bytes:
+    """The image of that name as a grey PNG file: the mean of its colours, times alpha. Raises UserError."""
+    if not name.strip():
+        raise UserError("Region is Mask, and no image is chosen for it.", "Choose the mask's image, or set Region to All.")
+    image = bpy.data.images.get(name)
+    if image is None:
+        near = ", ".join(i.name for i in bpy.data.images if i.source in ("FILE", "GENERATED"))
+        raise UserError(f"There is no image named '{name}'.", f"Images in this file: {near or 'none'}.")
+    _check(image, "The mask")
+    values = np.clip(_pixels(image), 0, 1)
+    channels = values.shape[2]
+    grey = values[..., : min(channels, 3)].mean(2)
+    if channels == 4 and not image.is_float:  # pixels in floating point are multiplied already
+        grey = grey * values[..., 3]
+    return png_bytes(np.rint(grey * 255).astype(np.uint8)[..., None], level=_FAST)
+
+
+def _pixels(image) -> np.ndarray:
+    """f32[H,W,C] as stored, row 0 on top."""
+    width, height = image.size
+    values = np.empty(width * height * image.channels, np.float32)
+    image.pixels.foreach_get(values)
+    return values.reshape(height, width, image.channels)[::-1]
+
+
+def _display(values: np.ndarray, premultiplied: bool) -> np.ndarray:
+    """u16[H,W,3 or 4] in sRGB of linear values; what is brighter than white is cut."""
+    values = values.astype(np.float64)
+    if values.shape[2] == 4 and premultiplied:
+        alpha = values[..., 3:]
+        values[..., :3] /= np.where(alpha > 0, alpha, 1)
+    rgb = np.clip(values[..., :3] if values.shape[2] > 2 else values[..., [0, 0, 0]], 0, 1)
+    shown = np.where(rgb <= 0.0031308, 12.92 * rgb, 1.055 * rgb ** (1 / 2.4) - 0.055)
+    if values.shape[2] == 4:
+        shown = np.concatenate([shown, np.clip(values[..., 3:], 0, 1)], 2)
+    return _without_full_alpha(np.rint(shown * 65535).astype(np.uint16))
+
+
+def _without_full_alpha(pixels: np.ndarray) -> np.ndarray:
+    full = pixels.shape[2] in (2, 4) and bool((pixels[..., -1] == np.iinfo(pixels.dtype).max).all())
+    return np.ascontiguousarray(pixels[..., :-1] if full else pixels)
+
+
+def _stored_png(image) -> bytes | None:
+    """The PNG file behind an image that is as it was loaded; None if there is none, or it is another picture by now."""
+    try:
+        if image.packed_file is not None:
+            data = bytes(image.packed_file.data)
+        else:
+            data = Path(bpy.path.abspath(image.filepath, library=image.library)).read_bytes()
+        header = parse_header(data, image.name)
+    except (OSError, JobError):
+        return None
+    return data if (header.width, header.height) == tuple(image.size) and header.depth == 16 else None
+
+
+def region_weights(mesh, obj, kind: str, corners: np.ndarray, polygons: np.ndarray) -> np.ndarray | None:
+    """The region f32[F,3] at the corners of the triangles of an evaluated mesh: faces or vertex_group; else None.
+
+    corners: i32[F,3] vertices. polygons: i32[F] the face of each triangle.
+    """
+    if kind == "faces":
+        chosen = np.zeros(len(mesh.polygons), bool)
+        mesh.polygons.foreach_get("select", chosen)
+        return np.repeat(chosen[polygons].astype(np.float32)[:, None], 3, axis=1)
+    if kind != "vertex_group":
+        return None
+    weights, group = np.zeros(len(mesh.vertices), np.float32), obj.vertex_groups.active
+    if group is not None:
+        for vertex in mesh.vertices:
+            for entry in vertex.groups:
+                if entry.group == group.index:
+                    weights[vertex.index] = entry.weight
+    return weights[corners]
+
+
+def check_region(kind: str, region, objects) -> None:
+    """Refuse a region that selects nothing. Raises UserError."""
+    if region is None or region.any():
+        return
+    if kind == "faces":
+        raise UserError("Region is Faces, and no face is selected.", "Select faces in Edit Mode, or set Region to All.")
+    groups = [obj.vertex_groups.active for obj in objects if obj.vertex_groups.active]
+    if not groups:
+        raise UserError("Region is Vertex Group, and there is none.", "Make a vertex group and paint weights, or set Region to All.")
+    raise UserError(f"The vertex group '{groups[0].name}' has no weight on any face.", "Paint weights, or set Region to All.")

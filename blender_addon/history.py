@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Jobs of the past: what their folders say, how long such a job takes, and how to forget one. Imports no bpy."""
+
+import re
+import shutil
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+from .jobs.errors import JobError, TweedError, UserError
+from .jobs.files import parse_json, read_limited
+from .jobs.folder import JOB_FILE, MAX_JSON_BYTES, PREVIEW_FILE, read_result
+from .jobs.settings import check
+
+SHOWN = 12
+ASKED = 40  # recent jobs that the estimate learns from
+_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One job folder. `state`: done, failed, cancelled, unfinished (its engine or Blender ended), or damaged."""
+
+    folder: Path
+    state: str
+    settings: dict
+    origin: dict
+    report: dict
+    message: str = ""  # why it failed
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @property
+    def prompt(self) -> str:
+        return self.settings.get("prompt", "")
+
+    @property
+    def picture(self) -> Path:
+        return self.folder / PREVIEW_FILE
+
+    @property
+    def seconds(self) -> float:
+        total = self.report.get("seconds_total", 0)
+        return float(total) if isinstance(total, (int, float)) else 0.0
+
+
+def recent(jobs: Path, limit: int = SHOWN) -> list[Entry]:
+    """The newest jobs first. Folders that cannot be read are listed as damaged, never passed over silently."""
+    try:
+        names = sorted((p.name for p in jobs.iterdir() if _ID.fullmatch(p.name) and p.is_dir()), reverse=True)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(f"The jobs folder {jobs} cannot be read: {error.strerror}.", "Choose another.") from error
+    return [read(jobs / name) for name in names[:limit]]
+
+
+def read(folder: Path) -> Entry:
+    """What a job folder says of itself, without its mesh."""
+    try:
+        record = parse_json(read_limited(folder / JOB_FILE, MAX_JSON_BYTES))
+        if not isinstance(record, dict) or not isinstance(record.get("origin"), dict):
+            raise JobError("it is no job")
+        settings, origin = check(record.get("settings")), record["origin"]
+        result = read_result(folder)
+    except TweedError as fault:
+        return Entry(folder, "damaged", {}, {}, {}, fault.message)
+    except ValueError as fault:
+        return Entry(folder, "damaged", {}, {}, {}, f"{JOB_FILE} is no valid JSON ({fault}).")
+    if result is None:
+        return Entry(folder, "unfinished", settings, origin, {})
+    error = result["error"] or {}
+    return Entry(folder, result["status"], settings, origin, result["report"], error.get("message", ""))
+
+
+def forget(entry: Entry, jobs: Path) -> None:
+    """Delete a job's folder. Textures that were applied are elsewhere and stay. UserError if it is not one of ours."""
+    if entry.folder.parent.resolve() != jobs.resolve() or not _ID.fullmatch(entry.folder.name):
+        raise UserError(f"{entry.folder} is not in the jobs folder {jobs}.", "Delete it by hand.")
+    try:
+        shutil.rmtree(entry.folder)
+    except OSError as error:
+        raise UserError(f"{entry.folder} cannot be deleted: {error.strerror}.", "Close what uses it.") from error
+
+
+def expected_seconds(entries: list[Entry], settings: dict, device: str) -> float | None:
+    """How long a job with these settings will take, from past ones of the same model, method and device; None: unknown.
+
+    The median over those jobs: the time that denoising took per view, step and pixel, plus the rest as it was.
+    """
+    alike = []
+    for entry in entries:
+        report, was = entry.report, entry.settings
+        same = all(was.get(name) == settings.get(name) for name in ("model", "method"))
+        if entry.state == "done" and same and (not device or report.get("device") == device):
+            alike.append(entry)
+    if not alike:
+        return None
+    return statistics.median(_scaled(entry, settings) for entry in alike)
+
+
+def _scaled(entry: Entry, settings: dict) -> float:
+    seconds = entry.report.get("seconds")
+    denoise = float(seconds.get("denoise", 0.0)) if isinstance(seconds, dict) else 0.0
+    then, now = _work(entry.settings), _work(settings)
+    return max(0.0, entry.seconds - denoise) + denoise * (now / then if then else 1.0)
+
+
+def _work(settings: dict) -> float:
+    side = settings.get("view_size") or 1
+    return settings.get("views", 0) * settings.get("steps", 0) * side * side

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Optimizing the texture by score distillation (DreamFusion, Poole et al. 2022) and its relatives."""
+
+from __future__ import annotations
+
+from ..schema import Setting
+
+USED_BY = ("distilled",)
+
+TABLE: tuple[Setting, ...] = (
+    Setting(
+        "objective",
+        str,
+        "sds",
+        "What the optimized texture is compared with.",
+        "Objective",
+        "Distilled",
+        choices=("sds", "sdi", "ism"),
+        choice_help=(
+            "Score distillation with fresh noise (DreamFusion)",
+            "Score distillation with inverted noise: more detail, several times the work",
+            "Interval score matching with inverted noise (LucidDreamer): several times the work",
+        ),
+        used_by=USED_BY,
+    ),
+    Setting(
+        "iterations",
+        int,
+        200,
+        "Optimization steps; each looks at a few views at one noise level.",
+        "Iterations",
+        "Distilled",
+        1,
+        100_000,
+        used_by=USED_BY,
+    ),
+    Setting(
+        "distill_views",
+        int,
+        4,
+        "Views looked at in one iteration, at most; all views take turns.",
+        "Views at Once",
+        "Distilled",
+        1,
+        64,
+        used_by=USED_BY,
+    ),
+    Setting(
+        "distill_rate",
+        float,
+        0.03,
+        "How far a colour may move in the first iteration, of -1 to 1; the last moves a tenth of it.",
+        "Rate",
+        "Distilled",
+        0.0001,
+        1.0,
+        used_by=USED_BY,
+    ),
+    Setting(
+        "distill_times",
+        str,
+        "falling",
+        "How the noise level of an iteration is chosen.",
+        "Noise Levels",
+        "Distilled",
+        choices=("falling", "random"),
+        choice_help=(
+            "From the highest to the lowest: broad patterns first, then detail (DreamTime)",
+            "Anywhere between the two, as DreamFusion does",
+        ),
+        used_by=USED_BY,
+    ),
+    Setting(
+        "t_max",
+        float,
+        0.98,
+        "The highest noise level, as a share of the way from clean to noise.",
+        "Highest Noise",
+        "Distilled",
+        0.02,
+        1.0,
+        used_by=USED_BY,
+    ),
+    Setting(
+        "t_min",
+        float,
+        0.02,
+        "The lowest noise level; below t_max.",
+        "Lowest Noise",
+        "Distilled",
+        0.0,
+        0.98,
+        used_by=USED_BY,
+    ),
+    Setting(
+        "inversion_steps",
+        int,
+        3,
+        "Denoiser calls spent on finding a view's noise, with the objectives that invert; each costs as much as one step.",
+        "Inversion Steps",
+        "Distilled",
+        1,
+        20,
+        used_by=USED_BY,
+    ),
+    Setting(
+        "distill_space",
+        str,
+        "auto",
+        "What the optimized texture holds.",
+        "Optimize",
+        "Distilled",
+        choices=("auto", "latent", "pixel"),
+        choice_help=(
+            "What suits the model",
+            "The model's latents: no decoder in the loop",
+            "Colours; two decodings per view and iteration where the decoder is large",
+        ),
+        used_by=USED_BY,
+    ),
+)

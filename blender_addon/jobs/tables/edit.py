@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starting from the texture the object has: how much of it may change, where, and by which instruction."""
+
+from __future__ import annotations
+
+from ..schema import Setting
+
+USED_BY = ("edit",)
+
+TABLE = (
+    Setting(
+        "start",
+        str,
+        "nothing",
+        "What the texture starts from; from a texture, the result has that texture's size.",
+        "Start From",
+        "Edit",
+        choices=("nothing", "texture"),
+        choice_help=("Noise: the prompt alone decides", "The object's current texture, changed as far as the strength"),
+    ),
+    Setting(
+        "strength",
+        float,
+        0.6,
+        "How far the current texture may change: 0 hardly, 1 as if it were not there.",
+        "Strength",
+        "Edit",
+        0.02,
+        1.0,
+        used_by=("synchronized", "iterative", "distilled"),
+    ),
+    Setting(
+        "region",
+        str,
+        "all",
+        "Which part of the texture may change; the rest comes back as it was, bit for bit.",
+        "Region",
+        "Edit",
+        choices=("all", "faces", "vertex_group", "mask"),
+        choice_help=(
+            "Everything",
+            "The selected faces",
+            "The active vertex group, by its weights",
+            "Where a painted mask is white",
+        ),
+    ),
+    Setting(
+        "region_mask",
+        str,
+        "",
+        "The image whose white parts may change, over the same UV map (region 'mask').",
+        "Mask",
+        "Edit",
+        0,
+        500,
+    ),
+    Setting(
+        "feather",
+        int,
+        8,
+        "Width of the soft border inside the region; 0 cuts hard.",
+        "Feather",
+        "Edit",
+        0,
+        512,
+        unit="texels",
+    ),
+    Setting(
+        "instruction",
+        str,
+        "",
+        "What to change, said as an order (make it rusty); empty: the prompt is the order.",
+        "Instruction",
+        "Edit",
+        0,
+        2000,
+        used_by=USED_BY,
+    ),
+    Setting(
+        "edit_update",
+        str,
+        "joint",
+        "How an instruction reaches the texture.",
+        "Update",
+        "Edit",
+        choices=("joint", "dataset"),
+        choice_help=(
+            "All views are edited together and agree at every step",
+            "One view after the other is edited and goes into the texture (Instruct-NeRF2NeRF)",
+        ),
+        used_by=USED_BY,
+    ),
+    Setting(
+        "edit_rounds",
+        int,
+        4,
+        "How often every view is edited (update 'dataset').",
+        "Rounds",
+        "Edit",
+        1,
+        64,
+        used_by=USED_BY,
+    ),
+    Setting(
+        "image_guidance",
+        float,
+        -1.0,
+        "How strongly an edited view keeps to the view as it was.",
+        "Keep the Original",
+        "Edit",
+        0.0,
+        20.0,
+        special=-1.0,
+        special_help="the model's own",
+        used_by=USED_BY,
+    ),
+)
