@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, ControlNetModel, UNet2DConditionModel
@@ -168,13 +169,17 @@ def _controlnet(reads_text: bool) -> ControlNetModel:
     )  # fmt: skip
 
 
+def kl_codec(channels: int = 4, **more: Any) -> AutoencoderKL:
+    return AutoencoderKL(
+        block_out_channels=(8, 8, 8, 8), norm_num_groups=4, latent_channels=channels,
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=1, scaling_factor=0.18215, shift_factor=0.1, **more,
+    )  # fmt: skip
+
+
 def _codec(name: str) -> nn.Module:
     if name == "AutoencoderKL":
-        return AutoencoderKL(
-            block_out_channels=(8, 8, 8, 8), norm_num_groups=4, latent_channels=4,
-            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-            layers_per_block=1, scaling_factor=0.18215, shift_factor=0.1,
-        )  # fmt: skip
+        return kl_codec()
     if name == "AutoencoderTiny":
         return AutoencoderTiny(
             encoder_block_out_channels=(8, 8, 8, 8), decoder_block_out_channels=(8, 8, 8, 8),

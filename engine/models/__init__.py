@@ -2,7 +2,7 @@
 """The models: one contract, one module per family, found by the names an artist can type.
 
 `load_model("swatch", device)` loads the bundled model. A name can also be the path of a diffusers folder or the id of a
-model on the Hugging Face hub ("org/name", "org/name@revision"), each with "+" and the folder or id of a ControlNet
+model on the Hugging Face hub ("org/name", "org/name@revision"), each with "+" and the folders or ids of ControlNets
 when the folder has none of its own. A new family is one module and one line in `FAMILIES`.
 """
 
@@ -10,25 +10,41 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from blender_addon.jobs.errors import ModelError
+from engine.models.controls import Control
+from engine.models.edits import takes_instructions
 from engine.models.folders import CARD, ModelFolder, Report, verify_manifest
 from engine.models.hub import PINNED, fetch, is_hub_id
+from engine.models.loading import Extras, Wanted
+from engine.models.single_file import open_single_file
 
 if TYPE_CHECKING:
-    from engine.denoiser import Denoiser
+    from engine.denoiser import ViewDenoiser
+    from engine.models.view_attention import ViewAttention
     from engine.schedule import Level
 
 # Pipeline class in model_index.json -> the module that loads it. Its `load` and `PARTS` are all that is asked of it.
 FAMILIES = {
     "StableDiffusionPipeline": "engine.models.stable_diffusion",
     "StableDiffusionControlNetPipeline": "engine.models.stable_diffusion",
+    "StableDiffusionDepth2ImgPipeline": "engine.models.stable_diffusion",
+    "StableDiffusionInstructPix2PixPipeline": "engine.models.stable_diffusion",
+    "LatentConsistencyModelPipeline": "engine.models.stable_diffusion",
     "SwatchPipeline": "engine.models.stable_diffusion",
-    "SwatchPipeline": "engine.models.stable_diffusion",
+    "StableDiffusionXLPipeline": "engine.models.stable_diffusion_xl",
+    "StableDiffusionXLControlNetPipeline": "engine.models.stable_diffusion_xl",
+    "StableDiffusionXLControlNetUnionPipeline": "engine.models.stable_diffusion_xl",
+    "StableDiffusion3Pipeline": "engine.models.stable_diffusion_3",
+    "StableDiffusion3ControlNetPipeline": "engine.models.stable_diffusion_3",
+    "FluxPipeline": "engine.models.flux",
+    "FluxControlPipeline": "engine.models.flux",
+    "FluxControlNetPipeline": "engine.models.flux",
 }
 BUNDLED = {"swatch": Path(__file__).parent / "swatch"}
 NO_CONTROL = "none"  # in place of a ControlNet's name: the prompt alone decides
@@ -54,8 +70,11 @@ class Model(Protocol):
     def decode(self, latents: torch.Tensor, refine: bool = True) -> torch.Tensor:
         """Latents -> images [N,3,H,W], not clamped. `refine` False: the quick version, where there is one."""
 
-    def levels(self, steps: int, strength: float = 1.0) -> list[Level]:
-        """The noise levels this model was trained for, from noise (strength 1) or part of the way, to clean."""
+    def levels(self, steps: int, strength: float = 1.0, size: int | None = None) -> list[Level]:
+        """The noise levels this model was trained for, from noise (strength 1) or part of the way, to clean.
+
+        size: side of the views in pixels (None: the model's own), with which some models shift their levels.
+        """
 
     def prompt_notes(self, prompt: str) -> list[str]:
         """Sentences about what the model will not read of `prompt`; empty when it reads all of it."""
@@ -64,13 +83,34 @@ class Model(Protocol):
         self,
         prompts: list[str],
         avoids: list[str],
-        control: torch.Tensor | None,
+        control: torch.Tensor | Sequence[Control] | None,
         guidance: float,
         guidance_rescale: float = 0.0,
         control_scale: float = 1.0,
         chunk: int | None = None,
-    ) -> Denoiser:
-        """D(x, level) -> x0 for N views; `control` is depth [N,1,H,W] in 0..1, near is bright, background is 0."""
+        attention: ViewAttention | None = None,
+        interval: tuple[float, float] = (0.0, 1.0),
+        style: tuple[torch.Tensor, float] | None = None,
+        image: torch.Tensor | None = None,
+        image_guidance: float = 1.5,
+        tell: Callable[[str], None] | None = None,
+    ) -> ViewDenoiser:
+        """D(x, level) -> x0 for N views, `only(views)` of it for some, with everything but the noisy views bound in.
+
+        Args:
+            prompts, avoids: one text per view.
+            control: pictures of the mesh; a bare tensor is depth [N,1,H,W] in 0..1, near is bright, background is 0.
+                None leaves the ControlNets out.
+            guidance: 1 leaves the avoided texts out and halves the work.
+            guidance_rescale: 0..1, see `engine.denoiser.guide`.
+            control_scale: multiplies the strength of every control; 0 leaves them out.
+            chunk: views per batch; None: as many as memory has room for.
+            attention: which views look at which others; all of them are then one batch, whatever the chunk.
+            interval: where guidance acts, in shares of the noise levels from the noisiest.
+            style: (picture [1,3,H,W] in -1..1, strength) for a model loaded with a style adapter.
+            image, image_guidance: what a model that edits is to change [N,3,H,W] in -1..1, and how strongly it is kept.
+            tell: hears when memory ran out and the batches were made smaller.
+        """
 
 
 def load_model(
@@ -78,23 +118,65 @@ def load_model(
     device: torch.device,
     dtype: torch.dtype | None = None,
     progress: Report | None = None,
+    extras: Extras | None = None,
 ) -> Model:
     """Loads a model onto `device`. Raises `ModelError` saying what is missing or broken and what to do about it."""
     if not name.strip():
         raise ModelError("No model was chosen.", 'Choose "swatch", a folder, or the id of a model on the hub.')
-    base, control = split_name(name.strip())
-    folder = find_folder(base)
-    verify_manifest(folder)
-    family = importlib.import_module(FAMILIES[family_of(folder)])
-    return family.load(folder, _control_folder(family, folder, control), device, dtype, progress or _silent)
+    extras = extras or Extras()
+    base, controls = split_name(name.strip())
+    parts, file = None, Path(base).expanduser().resolve()
+    if file.is_file():
+        folder, pipeline, parts = open_single_file(file)
+    else:
+        folder = find_folder(base)
+        verify_manifest(folder)
+        pipeline = family_of(folder)
+    family = importlib.import_module(FAMILIES[pipeline])
+    wanted = Wanted(
+        folder, device, _control_folders(family, folder, controls, extras.kinds), dtype, progress or _silent, extras,
+        pipeline=pipeline, parts=parts, file=file if parts else None, **_added(family, extras),
+    )  # fmt: skip
+    return family.load(wanted)
 
 
-def split_name(name: str) -> tuple[str, str]:
-    """"base+control" as (base, control), control "" where none is named. A "+" in an existing path is part of it."""
-    if Path(name).expanduser().is_dir():
-        return name, ""
-    base, _, control = name.rpartition("+")
-    return (base, control) if base else (name, "")
+def _added(family: Any, extras: Extras) -> dict[str, Any]:
+    """The folders of what a job adds to the model."""
+    found: dict[str, Any] = {}
+    for key in ("vae", "preview_vae"):
+        if name := getattr(extras, key):
+            folder = find_folder(name, parts=())
+            found[key] = ModelFolder(folder.path / "vae", name, folder.revision) if folder.has("vae") else folder
+    if extras.style:
+        found["style"] = _style_folder(family, extras.style)
+    return found
+
+
+def _style_folder(family: Any, name: str) -> tuple[ModelFolder, str]:
+    """(folder, weights file) of a style adapter; "auto" is the family's usual one on the hub."""
+    path = Path(name).expanduser()
+    if path.is_file():
+        return ModelFolder(path.resolve().parent, path.name), path.name
+    if name != "auto":
+        return find_folder(name, parts=()), ""
+    usual = getattr(family, "USUAL_STYLE", None)
+    if usual is None:
+        raise ModelError("There is no usual style adapter for this model's family.",
+                         "Give the adapter's file or folder in style_adapter, or leave style_image empty.")  # fmt: skip
+    repository, place, file = usual
+    folder = fetch(repository, (f"{place}/image_encoder", "models/image_encoder"), files=(f"{place}/{file}",))
+    return folder, f"{place}/{file}"
+
+
+def split_name(name: str) -> tuple[str, tuple[str, ...]]:
+    """"base+control+control" as (base, controls). A "+" in an existing path is part of it."""
+    pieces, names = name.split("+"), []
+    while pieces:
+        whole = (k for k in range(len(pieces), 1, -1) if Path("+".join(pieces[:k])).expanduser().exists())
+        count = next(whole, 1)
+        names.append("+".join(pieces[:count]).strip())
+        pieces = pieces[count:]
+    return names[0], tuple(names[1:])
 
 
 def find_folder(name: str, parts: tuple[str, ...] | None = None) -> ModelFolder:
@@ -112,8 +194,8 @@ def find_folder(name: str, parts: tuple[str, ...] | None = None) -> ModelFolder:
         return ModelFolder(path.resolve(), path.resolve().name)
     if path.is_file():
         raise ModelError(
-            f'"{path}" is a single-file checkpoint, and Tweed reads diffusers folders.',
-            "Convert it once with diffusers: StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER).",
+            f'"{path}" is a single file, and a diffusers folder is needed here.',
+            "Give the folder that holds its config.json and .safetensors file.",
         )
     if is_hub_id(name) and not path.is_absolute():
         return fetch(name, PIPELINE_PARTS if parts is None else parts)
@@ -124,7 +206,10 @@ def find_folder(name: str, parts: tuple[str, ...] | None = None) -> ModelFolder:
     )
 
 
-PIPELINE_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler", "controlnet")
+PIPELINE_PARTS = (
+    "unet", "transformer", "vae", "scheduler", "controlnet",
+    *(f"{part}{number}" for part in ("text_encoder", "tokenizer") for number in ("", "_2", "_3")),
+)  # fmt: skip
 
 
 def family_of(folder: ModelFolder) -> str:
@@ -140,6 +225,17 @@ def family_of(folder: ModelFolder) -> str:
     return named
 
 
+def follows_instructions(name: str) -> bool | None:
+    """Whether the model of that name changes pictures by instructions, as far as its folder tells; None if it is not here.
+
+    Raises ModelError for a folder that cannot be read.
+    """
+    base, _ = split_name(name.strip())
+    if base not in BUNDLED and not Path(base).expanduser().is_dir():
+        return None
+    return takes_instructions(find_folder(base))
+
+
 def available_models(verify: bool = False) -> dict[str, str]:
     """Bundled models by name -> "ready" or what is wrong with them. `verify` also compares every checksum."""
     states = {}
@@ -152,15 +248,19 @@ def available_models(verify: bool = False) -> dict[str, str]:
     return states
 
 
-def _control_folder(family: Any, folder: ModelFolder, control: str) -> ModelFolder | None:
-    """Where the ControlNet is: as named, else inside the model, else the family's usual one. None: without."""
-    if control == NO_CONTROL:
-        return None
-    if control:
-        return find_folder(control, parts=())
-    if folder.has("controlnet"):
-        return ModelFolder(folder.path / "controlnet", folder.name, folder.revision)
-    return find_folder(family.usual_control(folder), parts=())
+def _control_folders(
+    family: Any, folder: ModelFolder, names: tuple[str, ...], kinds: tuple[str, ...]
+) -> tuple[ModelFolder, ...]:
+    """Where the ControlNets are: as named, else inside the model, else the family's usual ones. (): without."""
+    if names == (NO_CONTROL,):
+        return ()
+    if names:
+        return tuple(find_folder(name, parts=()) for name in names)
+    own = [part for part in ("controlnet", "controlnet_1", "controlnet_2") if folder.has(part)]
+    if own:
+        return tuple(ModelFolder(folder.path / part, folder.name, folder.revision) for part in own)
+    usual = dict.fromkeys(family.usual_control(folder, kind) for kind in kinds)
+    return tuple(find_folder(name, parts=()) for name in usual if name)
 
 
 def _silent(part: str, done: int, total: int) -> None:

@@ -14,6 +14,7 @@ import hashlib
 import importlib
 import json
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +32,17 @@ CLASSES = {
     "LinearPatchCodec": "engine.models.patch_codec",
     "UNet2DConditionModel": "diffusers",
     "ControlNetModel": "diffusers",
+    "ControlNetUnionModel": "diffusers",
+    "SD3Transformer2DModel": "diffusers",
+    "SD3ControlNetModel": "diffusers",
+    "FluxTransformer2DModel": "diffusers",
+    "FluxControlNetModel": "diffusers",
     "CLIPTextModel": "transformers",
+    "CLIPTextModelWithProjection": "transformers",
+    "CLIPVisionModelWithProjection": "transformers",
+    "T5EncoderModel": "transformers",
     "CLIPTokenizer": "transformers",
+    "T5TokenizerFast": "transformers",
 }
 WEIGHT_NAMES = ("diffusion_pytorch_model", "model")  # diffusers' and transformers' file names, without the ending
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
@@ -63,8 +73,10 @@ class ModelFolder:
 
     def class_name(self, part: str) -> str:
         """The class that the component's config asks for, such as "UNet2DConditionModel"."""
-        if part == "tokenizer":
-            return "CLIPTokenizer"
+        if is_tokenizer(part):
+            told = self.path / part / "tokenizer_config.json"
+            named = read_json(told, self.name).get("tokenizer_class", "") if told.exists() else ""
+            return "T5TokenizerFast" if str(named).startswith("T5") else "CLIPTokenizer"
         config = self.json(f"{part}/config.json")
         listed = config.get("architectures")  # transformers' way
         return str(config.get("_class_name") or (listed[0] if isinstance(listed, list) and listed else ""))
@@ -100,15 +112,21 @@ def load_part(folder: ModelFolder, part: str, allowed: Iterable[str], dtype: tor
             "Choose another model, or put the right component into that folder.",
         )
     found = getattr(importlib.import_module(CLASSES[named]), named)
-    if part == "tokenizer":
+    if is_tokenizer(part):
         return _load_tokenizer(found, where, folder)
     variant = check_weights(where, folder.name)
     return _load_module(found, where, folder, dtype, variant)
 
 
+def is_tokenizer(part: str) -> bool:
+    return part.startswith("tokenizer")
+
+
 def _load_tokenizer(tokenizer_class: Any, where: Path, folder: ModelFolder) -> Any:
     if not (where / "tokenizer.json").exists():
-        for name in ("vocab.json", "merges.txt"):
+        # T5's other file, spiece.model, needs a library that Tweed does not bring
+        needed = ("tokenizer.json",) if "T5" in tokenizer_class.__name__ else ("vocab.json", "merges.txt")
+        for name in needed:
             if not (where / name).exists():
                 raise ModelError(f'Model "{folder.name}" has no {where.name}/{name}.', _again(folder.name))
     try:
@@ -241,8 +259,26 @@ def sha256(path: Path) -> str:
 
 
 def weight_files(path: Path) -> list[Path]:
-    """Every safetensors file under `path`, sorted."""
-    return sorted(path.rglob("*.safetensors"))
+    """Every safetensors file under `path`, sorted; `path` itself where it is one."""
+    return [path] if path.is_file() else sorted(path.rglob("*.safetensors"))
+
+
+def weight_elements(where: Path) -> int:
+    """How many numbers the weights in `where` hold, from their headers; of "x.fp16.safetensors" only where there is no
+    other. 0 for what is absent or damaged: loading says so by name."""
+    files = list(where.glob("*.safetensors"))
+    plain = [file for file in files if ".fp16" not in file.name] or files
+    return sum(_elements(file) for file in plain)
+
+
+def _elements(path: Path) -> int:
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length)) if length < 100_000_000 else {}
+        return sum(math.prod(entry["shape"]) for key, entry in header.items() if key != "__metadata__")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return 0
 
 
 def fingerprint(path: Path) -> str:

@@ -3,19 +3,21 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import os
 import re
 from pathlib import Path
 
+from blender_addon.jobs.catalogue import CATALOGUE
 from blender_addon.jobs.errors import ModelError
 from engine.models.folders import ModelFolder
 
-# Revisions these models were pinned at. "org/name@revision" chooses another one; any other id takes its main branch.
-PINNED = {
-    "stable-diffusion-v1-5/stable-diffusion-v1-5": "451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
-    "lllyasviel/control_v11f1p_sd15_depth": "539f99181d33db39cf1af2e517cd8056785f0a87",
-}
+# Revisions these models are pinned at. "org/name@revision" chooses another one; any other id takes its main branch.
+PINNED = {one.name: one.revision for one in CATALOGUE if one.revision}
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
-ENDINGS = ("*.json", "*.txt", "*.safetensors")
+TEXTS = ("*.json", "*.txt")
+ENDINGS = (*TEXTS, "*.safetensors")
 SKIPPED = ("*non_ema*", "*.fp16.*")  # training leftovers; the same weights again at half precision
 TIMEOUT = 5.0  # seconds to wait for the hub's first answer
 
@@ -25,24 +27,74 @@ def is_hub_id(name: str) -> bool:
     return HUB_ID.fullmatch(name) is not None
 
 
-def fetch(name: str, parts: tuple[str, ...]) -> ModelFolder:
+def fetch(name: str, parts: tuple[str, ...], files: tuple[str, ...] = (), weights: bool = True) -> ModelFolder:
     """The folder of hub model `name` on this machine, downloaded (or its download resumed) when it is not whole yet.
 
-    `parts` are the components needed ("unet", ...); () means the files at the top of the repository. A model that is
+    `parts` are the components needed ("unet", ...); () means the files at the top of the repository; `files` are single
+    ones besides; `weights` False leaves the weights out. A model that is
     here already is found without asking the network. Raises `ModelError` when it cannot be had.
     """
-    repository, _, revision = name.partition("@")
-    revision = revision or PINNED.get(repository, "main")
-    places = [f"{part}/" for part in parts] or [""]
-    wanted = [place + ending for place in places for ending in ENDINGS] + ["model_index.json", "README.md"]
+    repository, revision, wanted = _wanted(name, parts, files, weights)
     here = _snapshot(repository, revision, wanted, local=True)
-    if here is None or not _whole(here, parts):
+    if not weights:
+        here = here or _snapshot(repository, revision, wanted, local=False)
+    elif here is None or not _whole(here, parts):
         here = _snapshot(repository, revision, wanted, local=False) or here
-    if here is not None and not _whole(here, parts):  # published in half precision only
+    if weights and here is not None and not _whole(here, parts):  # published in half precision only
         here = _snapshot(repository, revision, wanted, local=False, skip=SKIPPED[:1]) or here
     if here is None:
         raise ModelError(f'Model "{name}" is not on this machine.', _remedy(repository))
     return ModelFolder(here, name, here.name)
+
+
+def _wanted(
+    name: str, parts: tuple[str, ...], files: tuple[str, ...], weights: bool = True
+) -> tuple[str, str, list[str]]:
+    """(repository, revision, patterns of the files) of a hub model."""
+    repository, _, revision = name.partition("@")
+    places = [] if files and not parts else [f"{part}/" for part in parts] or [""]
+    endings = ENDINGS if weights else TEXTS
+    wanted = [place + ending for place in places for ending in endings] + ["model_index.json", "README.md", *files]
+    return repository, revision or PINNED.get(repository, "main"), wanted
+
+
+def download_size(name: str, parts: tuple[str, ...], files: tuple[str, ...] = ()) -> int:
+    """Bytes that `fetch` would bring: the hub is asked. 0 when it cannot be asked, or nothing is missing."""
+    from huggingface_hub import errors as hub
+    from huggingface_hub import snapshot_download
+
+    repository, revision, wanted = _wanted(name, parts, files)
+    try:
+        found = snapshot_download(
+            repository, revision=revision, allow_patterns=wanted, ignore_patterns=list(SKIPPED), dry_run=True,
+            etag_timeout=TIMEOUT, token=token(),
+        )  # fmt: skip
+    except (hub.HfHubHTTPError, hub.HTTPError, hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, OSError, ValueError):
+        return 0
+    return sum(one.file_size for one in found if one.will_download)
+
+
+def cache_folder() -> Path:
+    """Where the hub's files are kept (HF_HOME, HF_HUB_CACHE)."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+def token() -> str | None:
+    """The hub's token: HF_TOKEN, else the system keyring's where the package keyring is installed, else the hub's own file.
+
+    None lets huggingface_hub look for the first and the last by itself.
+    """
+    if os.environ.get("HF_TOKEN"):
+        return None
+    if importlib.util.find_spec("keyring") is None:
+        return None
+    keyring = importlib.import_module("keyring")
+    try:
+        return keyring.get_password("tweed", "huggingface")
+    except keyring.errors.KeyringError:
+        return None
 
 
 def _whole(here: Path, parts: tuple[str, ...]) -> bool:
@@ -64,13 +116,14 @@ def _snapshot(
         return Path(
             snapshot_download(
                 repository, revision=revision, allow_patterns=wanted, ignore_patterns=list(skip),
-                local_files_only=local, etag_timeout=TIMEOUT,
+                local_files_only=local, etag_timeout=TIMEOUT, token=None if local else token(),
             )
         )  # fmt: skip
     except hub.GatedRepoError as error:
         raise ModelError(
             f'Model "{repository}" is gated: its owners want you to accept a licence first.',
-            f"Accept it at huggingface.co/{repository}, then set the environment variable HF_TOKEN.",
+            f"Accept it at huggingface.co/{repository}, then set the environment variable HF_TOKEN (or: keyring set tweed "
+            "huggingface).",
         ) from error
     except (hub.RepositoryNotFoundError, hub.RevisionNotFoundError) as error:
         raise ModelError(

@@ -234,8 +234,9 @@ def test_bundled_model_that_is_not_there(tmp_path, monkeypatch):
 
 
 def test_names():
-    assert split_name("a/b+c/d") == ("a/b", "c/d")
-    assert split_name("swatch") == ("swatch", "")
+    assert split_name("a/b+c/d") == ("a/b", ("c/d",))
+    assert split_name("a/b+c/d+e/f") == ("a/b", ("c/d", "e/f"))
+    assert split_name("swatch") == ("swatch", ())
     assert is_hub_id("org/name") and is_hub_id("org/name@refs/pr/3") and is_hub_id("o-r.g/n_a-me@abc")
     assert not any(is_hub_id(name) for name in ("name", "/a/b", "../a", "a/b/c", "a/", "C:\\a", "a/b c"))
 

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the settings of a job ask of a model: what is added to it, what it follows, whose style it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from blender_addon.jobs.controls import parse_controls, parse_loras
+from blender_addon.jobs.errors import ModelError, SettingsError
+from blender_addon.jobs.records import Camera
+from engine.mesh import Mesh
+from engine.models.controls import Control
+from engine.models.loading import Extras
+from engine.pictures import colours, read_picture
+from engine.raster.gbuffer import GBuffer
+from engine.raster.guides import control_picture
+
+
+def extras_of(settings: Mapping[str, Any]) -> Extras:
+    """What a model is loaded with. Raises before anything is read: SettingsError, and ModelError for absent LoRAs."""
+    loras = tuple(parse_loras(settings["lora"]))
+    for name, start, end in (("control", *_range(settings, "control")), ("guidance", *_range(settings, "guidance"))):
+        if start >= end:
+            raise SettingsError(f"{name}_start is {start:g} and {name}_end is {end:g}: nothing lies between.",
+                                f"Set {name}_start below {name}_end.", key=f"{name}_start")  # fmt: skip
+    return Extras(
+        vae=settings["vae"], preview_vae=settings["preview_vae"], loras=loras,
+        style=settings["style_adapter"] if settings["style_image"] else "", schedule=settings["schedule"],
+        kinds=tuple(kind for kind, _ in parse_controls(settings["control"])),
+        stamps=stamps_of(loras),
+        precision=settings["precision"], memory=settings["memory"], compiled=settings["compile_model"],
+    )  # fmt: skip
+
+
+def _range(settings: Mapping[str, Any], name: str) -> tuple[float, float]:
+    return settings[f"{name}_start"], settings[f"{name}_end"]
+
+
+def stamps_of(loras: Sequence[tuple[str, float]]) -> tuple[tuple[int, int], ...]:
+    """Size and time of each file; `ModelError` for one that is not there."""
+    found = []
+    for path, _ in loras:
+        try:
+            state = Path(path).expanduser().stat()
+        except OSError as error:
+            raise ModelError(f'There is no LoRA file "{path}".', "Give the path of a .safetensors file in lora.") from error
+        found.append((state.st_size, state.st_mtime_ns))
+    return tuple(found)
+
+
+def controls_of(settings: Mapping[str, Any], gbuffer: GBuffer, mesh: Mesh, cameras: Sequence[Camera]) -> list[Control]:
+    """The pictures that the setting `control` names, with their strengths and range."""
+    return [
+        Control(kind, torch.from_numpy(np.ascontiguousarray(control_picture(kind, gbuffer, mesh, cameras))), strength,
+                *_range(settings, "control"))
+        for kind, strength in parse_controls(settings["control"])
+    ]  # fmt: skip
+
+
+def style_of(settings: Mapping[str, Any]) -> tuple[torch.Tensor, float] | None:
+    """(picture [1,3,H,W] in -1..1, strength) of the settings `style_image` and `style_scale`; transparent parts grey."""
+    if not settings["style_image"]:
+        return None
+    pixels = colours(read_picture(Path(settings["style_image"]).expanduser()))
+    values = pixels.astype(np.float32) / np.iinfo(pixels.dtype).max * 2 - 1
+    if values.shape[2] == 4:
+        values = values[..., :3] * (values[..., 3:] + 1) / 2
+    return torch.from_numpy(np.ascontiguousarray(values[..., :3])).permute(2, 0, 1)[None], settings["style_scale"]
