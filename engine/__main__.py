@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m engine serve | run JOB | texture MESH --prompt … --out DIR | doctor`.
+"""`python -m engine serve | run JOB | texture MESH --prompt … --out DIR | evaluate | compare | models | doctor`.
 
 Exit codes: 0 done, 2 bad arguments or input, 4 the job failed, 5 cancelled, 6 out of memory.
 """
@@ -13,11 +13,12 @@ import sys
 import threading
 from pathlib import Path
 
-from blender_addon.jobs.errors import Cancelled, TweedError, from_dict
-from blender_addon.jobs.folder import VERSION, read_result
 from blender_addon.jobs.arguments import add_arguments, from_namespace
+from blender_addon.jobs.errors import Cancelled, SettingsError, TweedError, from_dict
+from blender_addon.jobs.folder import VERSION, read_result
+from blender_addon.jobs.settings import SETTINGS
 
-OK, BAD_INPUT, CANCELLED = 0, 2, 5
+OK, BAD_INPUT, FAILED, CANCELLED = 0, 2, 4, 5
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,17 +32,51 @@ def parser() -> argparse.ArgumentParser:
     texture = commands.add_parser("texture", help="texture a .glb, .gltf, .obj or .ply file")
     texture.add_argument("mesh", type=Path)
     texture.add_argument("--out", type=Path, required=True, help="folder for texture.png, the .glb, contact.png and report.json")
-    add_arguments(texture)
+    texture.add_argument("--texture", dest="texture_file", type=Path, metavar="FILE",
+                         help="picture to start from (--start texture alone takes the mesh file's own)")
+    texture.add_argument("--region", dest="region_file", type=Path, metavar="FILE",
+                         help="mask over the UV map: only its white parts may change")
+    add_arguments(texture, [name for name in SETTINGS if name not in ("region", "region_mask")])
+    evaluate = commands.add_parser("evaluate", help="texture every mesh in a folder and measure the textures")
+    evaluate.add_argument("folder", type=Path)
+    compare = commands.add_parser("compare", help="methods side by side on the same mesh, views and seeds")
+    compare.add_argument("mesh", type=Path, nargs="+")
+    compare.add_argument("--methods", default="all", help='"all", or methods and presets with commas between; '
+                         'NAME:setting=value,setting=value makes a row of a variant (default: all)')
+    compare.add_argument("--ablate", action="store_true", help="rows for noise, weights, end and space of synchronizing instead")
+    for one, seeds in ((evaluate, 1), (compare, 4)):
+        one.add_argument("--out", type=Path, required=True, help="folder for the page, the numbers and what they are made from")
+        one.add_argument("--seeds", type=int, default=seeds, metavar="N", help=f"textures per mesh and prompt (default: {seeds})")
+        one.add_argument("--judge", type=Path, help="folder of the judge or CLIP model that sees adherence and KID")
+        one.add_argument("--prompt", action="append", required=True, metavar="TEXT", help="may be given several times")
+        taken = ("prompt", "seed") if one is evaluate else ("prompt", "seed", "method")
+        add_arguments(one, [name for name in SETTINGS if name not in taken])
+    add_models_parser(commands)
     doctor = commands.add_parser("doctor", help="say what was found here")
     doctor.add_argument("--json", action="store_true")
     return top
 
 
+def add_models_parser(commands: argparse._SubParsersAction) -> None:
+    """Adds `models` with its own commands."""
+    models = commands.add_parser("models", help="list, add, verify, remove or import models")
+    what = models.add_subparsers(dest="models", required=True)
+    listed = what.add_parser("list", help="the catalogue, and what of it is here")
+    listed.add_argument("--json", action="store_true")
+    for name, text in (("add", "download a model, or the rest of it, or repair it"), ("remove", "delete it from the cache")):
+        what.add_parser(name, help=text).add_argument("name")
+    verify = what.add_parser("verify", help="compare every checksum")
+    verify.add_argument("name", nargs="?", default="")
+    taken = what.add_parser("import", help="take a model from a folder, without network")
+    taken.add_argument("folder", type=Path)
+    taken.add_argument("--name", default="", help='the id it shall answer to, such as "org/name"')
+
+
 def command_run(folder: Path, stop) -> int:
     from engine.progress import Progress, bar_sink, file_sink
     from engine.run import run_job
-    from engine.warm import Models
     from engine.serve import finish_job
+    from engine.warm import Models
 
     if not folder.is_dir():
         print(f"There is no job folder at {folder}.", file=sys.stderr)
@@ -62,9 +97,38 @@ def command_run(folder: Path, stop) -> int:
 
 
 def command_texture(arguments: argparse.Namespace, stop) -> int:
-    from engine.texture import texture_file
+    from engine.texture import Pictures, texture_file
 
-    return texture_file(arguments.mesh, arguments.out, from_namespace(arguments), lambda folder: command_run(folder, stop))
+    files = Pictures(arguments.texture_file, arguments.region_file)
+    return texture_file(arguments.mesh, arguments.out, from_namespace(arguments), lambda folder: command_run(folder, stop), files)
+
+
+def command_trials(arguments: argparse.Namespace, stop) -> int:
+    """`evaluate` and `compare`: many jobs with one warm model."""
+    from engine.compare import ablation, compare, rows_from
+    from engine.evaluate import evaluate
+    from engine.progress import Progress
+    from engine.run import run_job
+    from engine.serve import finish_job
+    from engine.warm import Models
+
+    def run(folder: Path, keep) -> str:
+        return finish_job(folder, lambda: run_job(folder, Progress([], stop), models, keep))
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    models = Models()
+    values = from_namespace(argparse.Namespace(**{k: v for k, v in vars(arguments).items() if k != "prompt"}))
+    if arguments.seeds < 1:
+        raise SettingsError(f"seeds is {arguments.seeds}; allowed: at least 1.", key="seeds")
+    if arguments.command == "evaluate":
+        cells = evaluate(arguments.folder, arguments.out, arguments.prompt, arguments.seeds, values, run, arguments.judge, say)
+    else:
+        rows = ablation() if arguments.ablate else rows_from(arguments.methods, values)
+        cells = compare(arguments.mesh, arguments.out, rows, arguments.prompt, arguments.seeds, values, run, arguments.judge, say)
+    print(arguments.out / f"{arguments.command}.html")
+    return OK if any(not cell.error for cell in cells) else FAILED
 
 
 def command_doctor(as_json: bool) -> int:
@@ -84,7 +148,7 @@ def command_doctor(as_json: bool) -> int:
 def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     stopped = threading.Event()
-    if arguments.command in ("run", "texture"):
+    if arguments.command in ("run", "texture", "evaluate", "compare"):
         for name in (signal.SIGINT, signal.SIGTERM):
             signal.signal(name, lambda *_: stopped.set())
     try:
@@ -96,6 +160,12 @@ def main(argv: list[str] | None = None) -> int:
             return command_run(arguments.job, stopped.is_set)
         if arguments.command == "texture":
             return command_texture(arguments, stopped.is_set)
+        if arguments.command in ("evaluate", "compare"):
+            return command_trials(arguments, stopped.is_set)
+        if arguments.command == "models":
+            from engine.models_command import run_models
+
+            return run_models(arguments)
         return command_doctor(arguments.json)
     except Cancelled:
         return CANCELLED

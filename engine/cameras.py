@@ -9,6 +9,8 @@ import numpy as np
 
 from blender_addon.jobs.folder import Camera
 
+POLAR = 55.0  # degrees from level beyond which a camera looks from above or below
+
 
 def stack(cameras: Sequence[Camera]) -> tuple[np.ndarray, np.ndarray]:
     """Views (world to camera) and projections (camera to clip) of the cameras, f64[N,4,4] each."""
@@ -41,3 +43,41 @@ def toward_eye(cameras: Sequence[Camera]) -> np.ndarray:
 def eye(cameras: Sequence[Camera]) -> np.ndarray:
     """Camera positions in the world, f64[N,3]. An orthographic camera has one too, though its rays are parallel."""
     return np.linalg.inv(stack(cameras)[0])[:, :3, 3]
+
+
+def outward(cameras: Sequence[Camera]) -> np.ndarray:
+    """Unit vectors f64[N,3] from what each camera looks at to the camera: against its viewing direction."""
+    back = np.linalg.inv(stack(cameras)[0])[:, :3, 2]
+    return back / np.linalg.norm(back, axis=1, keepdims=True)
+
+
+def frontmost(cameras: Sequence[Camera]) -> int:
+    """The camera that looks most nearly from the front (-Y)."""
+    return int(np.argmax(-outward(cameras)[:, 1]))
+
+
+def neighbours(cameras: Sequence[Camera]) -> tuple[tuple[int, ...], ...]:
+    """For each camera itself, then the nearest to its left and right, by angle, among those not above or below.
+
+    Cameras above or below (steeper than 55 degrees) also have the frontmost and backmost ones. The groups of
+    SyncTweedies and SyncMVD, for any rig.
+    """
+    towards = outward(cameras)
+    level = np.abs(towards[:, 2]) <= np.sin(np.radians(POLAR))
+    azimuth = np.arctan2(towards[:, 0], -towards[:, 1])
+    groups = []
+    for i, direction in enumerate(towards):
+        turn = (azimuth - azimuth[i] + np.pi) % (2 * np.pi) - np.pi
+        near = towards @ direction
+        sides = [level & (turn > 1e-6) & (turn < np.pi - 1e-6), level & (turn < -1e-6) & (turn > 1e-6 - np.pi)]
+        found = [int(np.argmax(np.where(side, near, -2))) for side in sides if side.any()]
+        if not level[i] and level.any():
+            found += [int(np.argmax(np.where(level, sign * towards[:, 1], -2))) for sign in (-1, 1)]
+        groups.append(tuple(dict.fromkeys([i, *found])))
+    return tuple(groups)
+
+
+def backward(cameras: Sequence[Camera]) -> np.ndarray:
+    """Unit vectors in the world f64[N,3] from what the cameras look at towards them: against their view axes."""
+    axes = np.linalg.inv(stack(cameras)[0])[:, :3, 2]
+    return axes / np.maximum(np.linalg.norm(axes, axis=1, keepdims=True), 1e-300)

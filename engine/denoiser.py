@@ -5,7 +5,7 @@ Prompts, depth control and guidance are already bound in. The networks' own outp
 flow) become x0 here, at the door, so that samplers and methods know one thing only.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -25,6 +25,12 @@ class Denoiser(Protocol):
     def __call__(self, x: Tensor, level: Level) -> Tensor:
         """The predicted clean views [N, C, H, W] of the noisy views `x` [N, C, H, W] at `level`."""
         ...
+
+
+class ViewDenoiser(Denoiser, Protocol):
+    """The denoiser of all `N` views of a job; `only` gives that of some of them, with their prompts and depth."""
+
+    def only(self, views: Sequence[int]) -> Denoiser: ...
 
 
 Prediction = Callable[[Tensor, Tensor, Level], Tensor]

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The little picture that shows how a running job is getting on."""
+"""The little picture that shows how a running job is getting on, and when it is taken."""
 
 from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from blender_addon.jobs.folder import atomic_write_bytes
+from blender_addon.jobs.folder import PREVIEW_FILE, atomic_write_bytes
+from engine.progress import Progress
 
 
 def write_preview(path: Path, views: Tensor, tile: int = 128) -> None:
@@ -28,3 +30,20 @@ def write_preview(path: Path, views: Tensor, tile: int = 128) -> None:
     stream = io.BytesIO()
     Image.fromarray(sheet).save(stream, "PNG", compress_level=1)
     atomic_write_bytes(path, stream.getvalue())
+
+
+class Watcher:
+    """Told by a method how far it is: reports steps, and takes a preview each time `every` view denoisings are done."""
+
+    def __init__(self, folder: Path, progress: Progress, every: int):
+        self.folder, self.progress, self.every = folder, progress, every
+        self.done = 0
+        self._shown = 0
+
+    def __call__(self, done: int, total: int, images: Callable[[], Tensor]) -> None:
+        self.done = done
+        self.progress.step(done, total)
+        if self.every and done - self._shown >= self.every and done < total:
+            self._shown = done
+            write_preview(self.folder / PREVIEW_FILE, images())
+            self.progress.emit("preview", file=PREVIEW_FILE, i=done, n=total)

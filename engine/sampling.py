@@ -61,6 +61,11 @@ def dpm_2m(x, x0, level, following, noise, eta, history):
     return kept * x + (following.alpha - kept * level.alpha) * x0
 
 
+def lcm(x, x0, level, following, noise, eta, history):
+    """Luo et al. 2023, Algorithm 3: the clean image, noised anew. For models distilled to a few steps."""
+    return following.alpha * x0 + following.sigma * noise() if following.sigma > 0 else x0
+
+
 SAMPLERS: dict[str, Step] = {
     "ddim": ddim,
     "euler": euler,
@@ -68,6 +73,7 @@ SAMPLERS: dict[str, Step] = {
     "ddpm": ancestral,
     "dpm++2m": dpm_2m,
     "flow-euler": euler,
+    "lcm": lcm,
 }
 
 

@@ -36,13 +36,15 @@ CLEAN = Level(1.0, 0.0, 0.0)
 _DDIM = {"DDIMScheduler", "DDPMScheduler", "PNDMScheduler"}
 _EULER = {"EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "LMSDiscreteScheduler"}
 _DPM = {"DPMSolverMultistepScheduler", "UniPCMultistepScheduler", "DEISMultistepScheduler"}
+_LCM = {"LCMScheduler", "TCDScheduler"}  # distilled along a coarse training schedule, whose stops they keep to
 _FLOW = {"FlowMatchEulerDiscreteScheduler"}
 _UNSUPPORTED = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas",
                 "use_flow_sigmas", "invert_sigmas", "shift_terminal", "trained_betas")  # fmt: skip
 
 
 def levels_from_config(
-    config: Mapping, steps: int, strength: float = 1.0, *, final: str = "clean", mu: float | None = None
+    config: Mapping, steps: int, strength: float = 1.0, *, final: str = "clean", mu: float | None = None,
+    even: bool = False,
 ) -> list[Level]:
     """The `steps + 1` levels that diffusers' scheduler of this config visits; the last one is the end.
 
@@ -52,15 +54,17 @@ def levels_from_config(
         strength: keep the last `int(steps * strength)` steps (image to image, SDEdit); at least one.
         final: "clean" ends at sigma 0; "config" ends where the config says (`set_alpha_to_one: false`
             and `final_sigmas_type: sigma_min` stop at the first training level, as Stable Diffusion's do).
-        mu: the resolution-dependent shift of flow models with `use_dynamic_shifting`.
+        mu: the resolution-dependent shift of flow models with `use_dynamic_shifting`; see `flow_shift`.
+        even: flow levels 1, (steps - 1) / steps, ..., 1 / steps before the shift, as FLUX's pipelines ask for; else down to
+            the lowest level of training, as the scheduler does by itself.
 
     Raises:
         ModelError: an unknown class, or a field that would change the levels and is not supported.
         ValueError: steps out of range.
     """
     name = config.get("_class_name", "DDIMScheduler")
-    if name not in _DDIM | _EULER | _DPM | _FLOW:
-        known = ", ".join(sorted(_DDIM | _EULER | _DPM | _FLOW))
+    if name not in _DDIM | _EULER | _DPM | _LCM | _FLOW:
+        known = ", ".join(sorted(_DDIM | _EULER | _DPM | _LCM | _FLOW))
         raise ModelError(f"The model's scheduler is {name}, which is not known here.",
                          f"Change _class_name in scheduler_config.json to one of {known}.")
     for key in _UNSUPPORTED:
@@ -70,7 +74,7 @@ def levels_from_config(
     trained = int(config.get("num_train_timesteps", 1000))
     if not 1 <= steps <= trained:
         raise ValueError(f"steps is {steps}; it must be between 1 and {trained}")
-    levels = _flow_levels(config, steps, mu) if name in _FLOW else _vp_levels(config, name, steps, final)
+    levels = _flow_levels(config, steps, mu, even) if name in _FLOW else _vp_levels(config, name, steps, final)
     kept = min(steps, max(1, int(steps * strength)))
     return levels[steps - kept:]
 
@@ -126,6 +130,8 @@ def _vp_levels(config: Mapping, name: str, steps: int, final: str) -> list[Level
 def _timesteps(config: Mapping, name: str, steps: int, power: np.ndarray) -> np.ndarray:
     """The training timesteps visited, highest first, float64 [steps] (Lin et al. 2023, Table 2)."""
     n = len(power)
+    if name in _LCM:
+        return _distilled_timesteps(n, int(config.get("original_inference_steps", 50)), steps)
     spacing = config.get("timestep_spacing", "leading" if name in _DDIM else "linspace")
     last = n
     if name in _DPM and "lambda_min_clipped" in config:  # skip levels with almost no signal
@@ -145,7 +151,23 @@ def _timesteps(config: Mapping, name: str, steps: int, power: np.ndarray) -> np.
                      "Use leading, trailing or linspace.")
 
 
-def _flow_levels(config: Mapping, steps: int, mu: float | None) -> list[Level]:
+def _distilled_timesteps(n: int, original: int, steps: int) -> np.ndarray:
+    """Of the `original` stops that a model was distilled along, `steps` about evenly spaced (Luo et al. 2023, §4.3)."""
+    if steps > original:
+        raise ModelError(f"The model was distilled along {original} steps, and {steps} were asked for.",
+                         f"Set steps to {original} or less; 4 to 8 are usual.")
+    stops = np.arange(1, original + 1)[::-1] * (n // original) - 1.0
+    return stops[np.floor(np.linspace(0, original, steps, endpoint=False)).astype(int)]
+
+
+def flow_shift(config: Mapping, tokens: int) -> float:
+    """mu of a flow model's dynamic shift for pictures of so many tokens: a straight line through two given points."""
+    low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+    start, end = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+    return start + (end - start) * (tokens - low) / (high - low)
+
+
+def _flow_levels(config: Mapping, steps: int, mu: float | None, even: bool) -> list[Level]:
     """Rectified flow: alpha = 1 - sigma, shifted towards noise (Esser et al. 2024, eq. 23)."""
     n = int(config.get("num_train_timesteps", 1000))
     if config.get("use_dynamic_shifting"):
@@ -157,7 +179,7 @@ def _flow_levels(config: Mapping, steps: int, mu: float | None) -> list[Level]:
     else:
         shift = float(config.get("shift", 1.0))
         lowest = _shifted(1 / n, shift)  # diffusers shifts its lowest level twice: kept
-    sigmas = _shifted(np.linspace(1.0, lowest, steps), shift)
+    sigmas = _shifted(np.linspace(1.0, 1 / steps if even else lowest, steps), shift)
     return [*(Level(1 - float(s), float(s), float(s) * n) for s in sigmas), CLEAN]
 
 

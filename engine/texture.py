@@ -7,14 +7,18 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from blender_addon.jobs import settings as schema
 from blender_addon.jobs.errors import UserError
-from blender_addon.jobs.folder import Job, MeshArrays, inside, new_job_id, read_result, write_job
+from blender_addon.jobs.folder import Job, MeshArrays, edited_size, inside, needs_texture, new_job_id, read_result, write_job
+from blender_addon.jobs.png import parse_header
 from blender_addon.jobs.rigs import build_rig
 from engine.mesh import Mesh
+from engine.mesh_image import base_color_of, texture_bytes
 from engine.mesh_io import load_mesh, save_glb
+from engine.pictures import as_png
 
 
 def job_from_file(path: Path, values: Mapping) -> tuple[Job, Mesh]:
@@ -35,18 +39,52 @@ def job_from_file(path: Path, values: Mapping) -> tuple[Job, Mesh]:
     return job, mesh
 
 
-def texture_file(path: Path, out: Path, values: Mapping, run: Callable[[Path], int]) -> int:
+@dataclass(frozen=True)
+class Pictures:
+    """Files named on the command line: the texture to start from (None: the mesh's own), and the mask of the region."""
+
+    texture: Path | None = None
+    region: Path | None = None
+
+
+def with_pictures(path: Path, values: Mapping, files: Pictures) -> tuple[dict, dict[str, bytes]]:
+    """The settings that go with the pictures, and the pictures as the job wants them.
+
+    A texture to start from decides the texture's size. Raises UserError for pictures that are missing or do not serve.
+    """
+    values, inputs = dict(values), {}
+    if files.texture is not None:
+        values.setdefault("start", "texture")
+    if files.region is not None:
+        values |= {"region": "mask", "region_mask": files.region.name}
+        inputs["region"] = as_png(texture_bytes(files.region), str(files.region))
+    settings = schema.resolve(values)
+    if not needs_texture(settings):
+        return values, inputs
+    name = str(files.texture or path)
+    data = as_png(texture_bytes(files.texture) if files.texture else base_color_of(path), name)
+    header = parse_header(data, name)
+    size = edited_size(header.width, header.height, name)
+    if values.get("texture_size", size) != size:
+        print(f"The texture keeps its size of {size}; texture_size {values['texture_size']} is not used.", file=sys.stderr)
+    return {**values, "texture_size": size}, {"base_color": data, **inputs}
+
+
+def texture_file(
+    path: Path, out: Path, values: Mapping, run: Callable[[Path], int], files: Pictures = Pictures()  # noqa: B008 frozen
+) -> int:
     """Texture a mesh file. `run` runs a job folder and returns an exit code, which is passed on.
 
     `out` receives `texture.png`, `<name>.glb`, `contact.png` and `report.json`; the job itself stays in `out/jobs`
     so that it can be run again or sent along with a bug report.
     """
+    values, pictures = with_pictures(path, values, files)
     job, mesh = job_from_file(path, {"contact_sheet": True, **values})
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"The folder {out} cannot be made: {error.strerror}.", "Choose another --out.") from error
-    folder = write_job(out / "jobs", job)
+    folder = write_job(out / "jobs", job, pictures)
     code = run(folder)
     result = read_result(folder)
     if code != 0 or result is None or result["status"] != "done":

@@ -8,23 +8,27 @@ import gc
 import torch
 
 from engine.models import Model, load_model
+from engine.models.loading import Extras
 
 
 class Models:
     """The models loaded so far. One at a time: the next one takes the memory of the last."""
 
     def __init__(self) -> None:
-        self._loaded: dict[tuple[str, str], Model] = {}
+        self._loaded: dict[tuple[str, str, Extras], Model] = {}
 
     def __bool__(self) -> bool:
         return bool(self._loaded)
 
-    def get(self, name: str, device: torch.device) -> Model:
-        """The model of that name on `device`, loaded if it is not there yet; ModelError if it cannot be."""
-        key = (name, str(device))
+    def get(self, name: str, device: torch.device, extras: Extras | None = None) -> Model:
+        """The model of that name on `device` with these extras, loaded if it is not there yet; ModelError if it cannot be.
+
+        A model with other LoRAs, or without, is another one: what was merged into the last is gone with it.
+        """
+        key = (name, str(device), extras or Extras())
         if key not in self._loaded:
             self.unload()
-            self._loaded[key] = load_model(name, device)
+            self._loaded[key] = load_model(name, device, extras=extras)
         return self._loaded[key]
 
     def unload(self) -> None:

@@ -6,6 +6,8 @@ The whole engine runs on them on a CPU in seconds, without weights, with a known
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field
 
 import torch
@@ -17,6 +19,7 @@ from engine.spaces import CanonicalSpace
 SETTINGS = {
     "case": "instance-x0", "sampler": "ddim", "eta": 0.0, "noise": "shared", "sync_space": "latent",
     "sync_until": 1.0, "sharpness_start": 1.0, "sharpness_end": 128.0,
+    "blend": "sharpest", "preserve_variance": False, "agree_start": 1.0, "agree_end": 1.0, "pixel_steps": 0,
 }
 
 
@@ -75,6 +78,7 @@ class MatrixSpace(CanonicalSpace):
                  cosine: Tensor | None = None, noise: Tensor | None = None, mask: Tensor | None = None):
         self.projection, self.taps, self.shape, self.channels = projection, taps, shape, channels
         self.cosine = taps.new_ones(()) if cosine is None else cosine
+        self.best = self.cosine.amax(1, keepdim=True).clamp_min(1e-300) if self.cosine.ndim else self.cosine
         self.spread = noise if noise is not None else projection
         self.spread = self.spread / self.spread.square().sum(1, keepdim=True).sqrt().clamp_min(1e-300)
         n, h, w = shape
@@ -84,8 +88,7 @@ class MatrixSpace(CanonicalSpace):
     def sharpen(self, power: float) -> None:
         self.weights = self.taps
         if self.cosine.ndim:
-            relative = self.cosine / self.cosine.amax(1, keepdim=True).clamp_min(1e-300)
-            self.weights = self.taps * relative**power
+            self.weights = self.taps * (self.cosine / self.best) ** power
 
     def project(self, z: Tensor) -> Tensor:
         n, h, w = self.shape
@@ -94,6 +97,20 @@ class MatrixSpace(CanonicalSpace):
     def unproject(self, views: Tensor) -> tuple[Tensor, Tensor]:
         flat = views.transpose(0, 1).flatten(1)
         return flat @ self.weights.T, self.weights.sum(1)
+
+    def only(self, views: Sequence[int]) -> MatrixSpace:
+        n, h, w = self.shape
+        part, rows = copy(self), torch.arange(n * h * w).view(n, h * w)[list(views)].flatten()
+        part.projection, part.spread, part.taps = self.projection[rows], self.spread[rows], self.taps[:, rows]
+        part.cosine = self.cosine[:, rows] if self.cosine.ndim else self.cosine
+        part.shape, part.mask = (len(views), h, w), self.mask[list(views)]
+        part.sharpen(1.0)
+        return part
+
+    def facing(self) -> Tensor:
+        n, h, w = self.shape
+        cosine = self.cosine * (self.taps > 0)
+        return cosine.view(-1, n, h * w).amax(2).T.clone()
 
     def project_noise(self, generator: torch.Generator) -> Tensor:
         n, h, w = self.shape
@@ -141,6 +158,15 @@ def plane(side: int = 8, window: int = 5, channels: int = 2) -> MatrixSpace:
     return gather_space(index, side * side, channels)
 
 
+def soft(channels: int = 3) -> MatrixSpace:
+    """Three views that mix texels at random and cover their pixels in part."""
+    g = torch.Generator().manual_seed(4)
+    projection = torch.rand(3 * 20, 30, generator=g, dtype=torch.float64) ** 8
+    projection = projection / projection.sum(1, keepdim=True)
+    mask = torch.rand(3, 1, 4, 5, generator=g, dtype=torch.float64)
+    return MatrixSpace(projection, projection.T.contiguous(), (3, 4, 5), channels, mask=mask)
+
+
 EXACT = {"identity": identity, "permutations": permutations, "crops": crops, "plane": plane}
 
 
@@ -175,11 +201,12 @@ class CircleWorld(CanonicalSpace):
         self.below = place.floor().long().clamp(max=len(self.angle) - 2)
         self.between = place - self.below
         self.cosine = torch.where(relative.abs() < limit, relative.cos(), 0.0)
+        self.best = self.cosine.amax(0)
         self.mask = torch.ones(views, 1, 1, len(self.angle), dtype=torch.float64)
         self.sharpen(1.0)
 
     def sharpen(self, power: float) -> None:
-        self.weights = (self.cosine / self.cosine.amax(0)) ** power
+        self.weights = (self.cosine / self.best) ** power
 
     def project(self, z: Tensor) -> Tensor:
         views = z[:, self.area].mean(-1) if self.filtered else z[:, self.centre]
@@ -200,6 +227,16 @@ class CircleWorld(CanonicalSpace):
     def project_noise(self, generator: torch.Generator) -> Tensor:
         z = torch.randn(self.channels, self.texels, generator=generator, dtype=torch.float64)
         return (z[:, self.area].sum(-1) / self.spread).transpose(0, 1)[:, :, None]
+
+    def only(self, views: Sequence[int]) -> CircleWorld:
+        part, some = copy(self), list(views)
+        for name in ("centre", "area", "spread", "nearest", "below", "between", "cosine", "mask"):
+            setattr(part, name, getattr(self, name)[some])
+        part.sharpen(1.0)
+        return part
+
+    def facing(self) -> Tensor:
+        return self.cosine
 
     def prior(self) -> GaussianDenoiser:
         """The exact denoiser of a broad pattern (12 pixels wide) with fine detail (1.5 pixels), variance 1."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The finished texture's colours: each texel gathers from the views that show it.
 
-Detail comes from the best view alone, so it does not ghost; broad tones are averaged over the views, so that the
-borders between best views do not show (a Laplacian blend, as in panorama stitching). Each band has its own sharpness.
+Views are first made to agree in their broad tones (`match`); then the best view alone says what a texel looks like, read
+with a spline (`spline`). So nothing ghosts, blurs, or shows where one view takes over from another.
 """
 
 from __future__ import annotations
@@ -11,22 +11,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from blender_addon.jobs.folder import Camera
 from engine.mesh import Mesh
 from engine.raster import Rasterizer
-from engine.raster.texels import TexelMap
-from engine.raster.visibility import visible
+from engine.raster.texels import TexelMap, rasterize_uv
+from engine.raster.visibility import Sight, sight, visible
+from engine.spaces.uv import meeting_size
 from engine.spaces.uv.edges import breaks, edge_distance
 from engine.spaces.uv.gather import Pairs, texel_pairs
-from engine.spaces.uv.screen import look
+from engine.spaces.uv.screen import Screen, look, uv_per_pixel
 
-from .bands import split
+from .match import BANDS, even_gains, matched
+from .rims import clean_rims
+from .spline import coefficients, collect_sharp
 
 CHUNK = 2**18  # texels at a time: 8 views of them take about 60 MB
-BANDS = ((1 / 128, 128.0), (1 / 32, 16.0), (None, 4.0))  # blur that ends the band, in views; sharpness of its weights
+SHARP = 128.0  # exponent of the weights that choose the best view
+FINEST = 2048  # side of the images that visibility is tested on, at least
 
 
 @dataclass(frozen=True)
@@ -38,31 +41,78 @@ class Baked:
     owner: np.ndarray   # i16[M] the view that counts most; -1 where none sees it
 
 
-def bake_views(views: Tensor, texels: TexelMap, mesh: Mesh, cameras: Sequence[Camera], rasterizer: Rasterizer, *,
-               steepest: float = 75.0, bands: Sequence[tuple[float | None, float]] = BANDS) -> Baked:
-    """Gather `views` [N,3,H,H] in 0..1 into the texels, a chunk at a time, with N bytes per texel beside the result."""
+@dataclass(frozen=True)
+class Sources:
+    """`N` views of side H made ready to be read at any point of the surface."""
+
+    screen: Screen
+    ids: np.ndarray     # i32[N,H,H]
+    away: np.ndarray    # f32[N,H,H] see `edge_distance`
+    pixels: np.ndarray  # f32[N*H*H,3]
+    spline: np.ndarray  # f32[N*H*H,3] coefficients of the same
+    sight: Sight
+    steepest: float     # degrees beyond which a view does not count
+
+    def gather(self, texels: TexelMap, mesh: Mesh) -> Baked:
+        """What the views say about these texels; costs N bytes and about 60 N bytes per view that sees one."""
+        pairs = texel_pairs(mesh, self.screen, self.ids, self.away, texels, self.sight.visible(texels),
+                            feather(self.ids.shape[1]), self.steepest)  # fmt: skip
+        weight, total = pairs.weights(SHARP)
+        colour = collect_sharp(pairs, weight, self.pixels, self.spline)
+        owner, confidence = best_view(pairs, weight, total)
+        return Baked(np.clip(colour, 0, 1, out=colour), confidence, owner)
+
+
+def prepare(views: Tensor, mesh: Mesh, cameras: Sequence[Camera], rasterizer: Rasterizer, *, pairs: Pairs | None = None,
+            steepest: float = 75.0, bands: Sequence[tuple[float, float]] = BANDS, level: bool = False) -> Sources:
+    """Make `views` [N,3,H,H] in 0..1 ready.
+
+    pairs: texels about as large as pixels and the views that show them, if they are known already. bands: see `matched`;
+    () leaves the views as they are. level: first give each view the exposure that suits the others best.
+    """
     count, _, side, width = views.shape
     if count != len(cameras) or side != width:
         raise ValueError(f"{len(cameras)} cameras need as many square views, got {tuple(views.shape)}")
     screen = look(mesh.positions, mesh.triangles, cameras)
     ids = rasterizer.triangle_ids(screen.clip, screen.triangles, side, side)
-    away = edge_distance(screen, ids)
-    pixels = views.detach().to("cpu", torch.float32).permute(0, 2, 3, 1).contiguous().numpy()
-    blurs = [blur * side for blur, _ in bands if blur is not None]
-    layers, reaches = split(pixels, *breaks(screen, ids), blurs), [1.0, *(1.5 * blur for blur in blurs)]
-    layers = [layer.reshape(-1, 3) for layer in layers]
-    seen_by = visible(texels, mesh, cameras, rasterizer, max(2048, 2 * side))
-    total = len(texels.triangle)
+    away, (right, below) = edge_distance(screen, ids), breaks(screen, ids)
+    pixels = views.detach().to("cpu", copy=True).float().permute(0, 2, 3, 1).contiguous().numpy()
+    clean_rims(pixels, away, right, below)
+    if count > 1 and (bands or level):
+        pairs = pairs or meeting_pairs(mesh, cameras, rasterizer, screen, ids, away, steepest)
+        if level:
+            pixels *= even_gains(pixels, pairs)[:, None, None]
+        if bands:
+            pixels = matched(pixels, right, below, pairs, bands)
+    spline = coefficients(pixels, right, below)
+    seen = sight(mesh, cameras, rasterizer, max(FINEST, 2 * side))
+    return Sources(screen, ids, away, pixels.reshape(-1, 3), spline.reshape(-1, 3), seen, steepest)
+
+
+def meeting_pairs(mesh: Mesh, cameras: Sequence[Camera], rasterizer: Rasterizer, screen: Screen, ids: np.ndarray,
+                  away: np.ndarray, steepest: float) -> Pairs:  # fmt: skip
+    """Texels about as large as the pixels of ids i32[N,H,H], paired with the views."""
+    side = ids.shape[1]
+    area = uv_per_pixel(screen, ids, np.ascontiguousarray(mesh.uvs[mesh.triangle_uvs], np.float32))
+    texels = rasterize_uv(mesh, meeting_size(area))
+    seen = visible(texels, mesh, cameras, rasterizer, max(1024, 2 * side))
+    return texel_pairs(mesh, screen, ids, away, texels, seen, feather(side), steepest)
+
+
+def feather(side: int) -> float:
+    """Pixels from an edge within which a view of side `side` counts less."""
+    return max(2.0, side / 64)
+
+
+def bake_views(views: Tensor, texels: TexelMap, mesh: Mesh, cameras: Sequence[Camera], rasterizer: Rasterizer,
+               **how) -> Baked:  # fmt: skip
+    """Gather `views` [N,3,H,H] in 0..1 into the texels, a chunk at a time. how: see `prepare`."""
+    sources, total = prepare(views, mesh, cameras, rasterizer, **how), len(texels.triangle)
     result = Baked(np.zeros((total, 3), np.float32), np.zeros(total, np.float32), np.full(total, -1, np.int16))
     for first in range(0, total, CHUNK):
         rows = slice(first, min(first + CHUNK, total))
-        pairs = texel_pairs(mesh, screen, ids, away, part(texels, rows), np.ascontiguousarray(seen_by[:, rows]),
-                            max(2.0, side / 64), steepest)
-        for layer, (_, power), reach in zip(layers, bands, reaches, strict=True):
-            weight, _ = pairs.feathered(reach).weights(power)
-            result.colour[rows] += pairs.collect(weight, layer)
-        result.owner[rows], result.weight[rows] = best_view(pairs, max(power for _, power in bands))
-    np.clip(result.colour, 0, 1, out=result.colour)
+        some = sources.gather(part(texels, rows), mesh)
+        result.colour[rows], result.weight[rows], result.owner[rows] = some.colour, some.weight, some.owner
     return result
 
 
@@ -72,12 +122,10 @@ def part(texels: TexelMap, rows: slice) -> TexelMap:
     return replace(texels, **{name: value[rows] for name, value in values.items() if isinstance(value, np.ndarray)})
 
 
-def best_view(pairs: Pairs, power: float) -> tuple[np.ndarray, np.ndarray]:
-    """The view i16[M] with the largest weight (-1 if unseen) and its cosine, feathered, f32[M]."""
-    weight, total = pairs.weights(power)
+def best_view(pairs: Pairs, weight: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The view i16[M] with the largest weight (-1 if unseen) and its cosine, less near edges, f32[M]."""
     seen = np.flatnonzero(total > 0)
-    texel = np.repeat(np.arange(pairs.texels), np.diff(pairs.start))
-    order = np.lexsort((weight, texel))
+    order = np.lexsort((weight, pairs.texel()))
     last = order[pairs.start[seen + 1] - 1]
     owner, confidence = np.full(pairs.texels, -1, np.int16), np.zeros(pairs.texels, np.float32)
     owner[seen] = pairs.view[last]

@@ -1,28 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Views split into bands of detail, without blending across silhouettes or depth edges."""
+"""Blurring views without blending across silhouettes or depth edges."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 
 from engine.raster.jit import kernel, spread
 
 PASSES = 3  # of the recursive filter: fewer leave streaks
-
-
-def split(views: np.ndarray, right: np.ndarray, below: np.ndarray, sigmas: Sequence[float]) -> list[np.ndarray]:
-    """Bands from fine to coarse that sum to `views` f32[N,H,W,C]; one more than there are `sigmas` (pixels, rising).
-
-    right, below: bool[N,H,W] where a pixel and its neighbour show different surfaces (`spaces.uv.edges.breaks`).
-    """
-    bands, rest = [], views
-    for sigma in sigmas:
-        low = smooth(rest, right, below, sigma)
-        bands.append(rest - low)
-        rest = low
-    return [*bands, rest]
 
 
 def smooth(views: np.ndarray, right: np.ndarray, below: np.ndarray, sigma: float) -> np.ndarray:

@@ -8,6 +8,7 @@ sides of a thin wall stay apart. Then each unseen texel blends the cells around 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,36 +16,27 @@ from scipy.sparse import coo_matrix, diags
 from scipy.sparse.linalg import splu
 from scipy.spatial import cKDTree
 
+from engine.raster.jit import thread_count
+
 CELLS = 200         # cells along the diagonal of the object
 NEIGHBOURS = 8
 GUESS = 1e-3        # pull of the nearest seen colours: they decide beyond about 16 cells from the border
 GREY = 0.5
-ENOUGH = 2_000_000  # texels
+TEXELS = 2**18      # at a time
+
+Part = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Some texels: position f32[K,3] and normal f32[K,3] in the world, colour f32[K,3], known bool[K]."""
 
 
 def fill_unseen(position: np.ndarray, normal: np.ndarray, colour: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Colours f32[M,3] with every texel that is not `known` bool[M] filled. position, normal: f32[M,3] world."""
     if known.all():
         return colour
-    if not known.any():
-        return np.full_like(colour, GREY)
-    cell = cell_size(position)
-    seen, unseen = thin(position, normal, colour, known, cell), thin(position, normal, colour, ~known, cell)
-    reach = cKDTree(seen.position)
-    near = reach.query(unseen.position, NEIGHBOURS)[1] if len(seen.position) >= NEIGHBOURS else None
-    if near is None:
-        near = np.tile(np.arange(len(seen.position)), (len(unseen.position), 1))
-    guess = blend(unseen, seen, near, cell)
-    unseen.colour[:] = spread_heat(unseen, seen, guess, cell)
-    both = Cells(*(np.concatenate([a, b]) for a, b in zip(seen.arrays, unseen.arrays, strict=True)))
-    out = colour.copy()
-    lost = np.flatnonzero(~known)
-    tree, count = cKDTree(both.position), min(NEIGHBOURS, len(both.position))
-    for first in range(0, len(lost), 2**18):
-        rows = lost[first : first + 2**18]
-        texels = Cells(position[rows], normal[rows], colour[rows])
-        near = tree.query(texels.position, count)[1].reshape(len(rows), count)
-        out[rows] = blend(texels, both, near, cell)
+    filler = Filler.of([(position, normal, colour, known)], position.min(0), position.max(0))
+    out, lost = colour.copy(), np.flatnonzero(~known)
+    for first in range(0, len(lost), TEXELS):
+        rows = lost[first : first + TEXELS]
+        out[rows] = filler.colours(position[rows], normal[rows])
     return out
 
 
@@ -61,26 +53,73 @@ class Cells:
         return self.position, self.normal, self.colour
 
 
-def cell_size(position: np.ndarray) -> float:
-    return max(float(np.linalg.norm(position.max(0) - position.min(0))) / CELLS, 1e-12)
+@dataclass(frozen=True)
+class Filler:
+    """The surface thinned to cells, every one with a colour. `cells` is None where nothing was known."""
+
+    cells: Cells | None
+    cell: float
+    tree: cKDTree | None
+
+    @classmethod
+    def of(cls, parts: Iterable[Part], low: np.ndarray, high: np.ndarray) -> Filler:
+        """From all texels, a part at a time; low, high: f32[3] corners of their bounding box in the world."""
+        cell = max(float(np.linalg.norm(np.asarray(high, np.float64) - low)) / CELLS, 1e-300)
+        sums: tuple[list, list] = ([], [])
+        for position, normal, colour, known in parts:
+            for chosen, into in zip((known, ~known), sums, strict=True):
+                if chosen.any():
+                    into.append(thin(position[chosen], normal[chosen], colour[chosen], low, cell))
+        if not sums[0]:
+            return cls(None, cell, None)
+        seen = means(sums[0])
+        if not sums[1]:
+            return cls(seen, cell, cKDTree(seen.position))
+        unseen = means(sums[1])
+        near = nearest(cKDTree(seen.position), unseen.position, min(NEIGHBOURS, len(seen.position)))
+        guess = blend(unseen, seen, near, cell)
+        unseen.colour[:] = spread_heat(unseen, seen, guess, cell)
+        both = Cells(*(np.concatenate([a, b]) for a, b in zip(seen.arrays, unseen.arrays, strict=True)))
+        return cls(both, cell, cKDTree(both.position))
+
+    def colours(self, position: np.ndarray, normal: np.ndarray) -> np.ndarray:
+        """Colours f32[K,3] at position, normal f32[K,3], blended from the cells around; grey where nothing was known."""
+        if self.cells is None:
+            return np.full((len(position), 3), GREY, np.float32)
+        near = nearest(self.tree, position, min(NEIGHBOURS, len(self.cells.position)))
+        return blend(Cells(position, normal, position), self.cells, near, self.cell)
 
 
-def thin(position: np.ndarray, normal: np.ndarray, colour: np.ndarray, chosen: np.ndarray, cell: float) -> Cells:
-    """One cell per occupied box of side `cell` and octant of the normal: the means of the chosen texels in it.
+def nearest(tree: cKDTree, points: np.ndarray, count: int) -> np.ndarray:
+    """The `count` nearest of the tree's points, i64[K,count]."""
+    return tree.query(points, count, workers=thread_count())[1].reshape(len(points), count)
 
-    Of more than two million texels it takes every second, third, ...: there are far fewer cells.
-    """
-    rows = np.flatnonzero(chosen)
-    rows = rows[:: 1 + len(rows) // ENOUGH]
-    position, normal, colour = position[rows], normal[rows], colour[rows]
-    box = np.floor((position - position.min(0)) / cell).astype(np.int64)
+
+def thin(position: np.ndarray, normal: np.ndarray, colour: np.ndarray, low: np.ndarray, cell: float) -> np.ndarray:
+    """Sums over the texels in each occupied box of side `cell` and octant of the normal: f64[K,11] of key, position,
+    normal, colour, count. Positions are summed from `low`, so that huge coordinates keep their digits."""
+    offset = position - np.asarray(low, np.float64)
+    box = np.floor(offset / cell).astype(np.int64)
     octant = (normal > 0) @ np.array([1, 2, 4])
     key = ((box[:, 0] * (CELLS + 2) + box[:, 1]) * (CELLS + 2) + box[:, 2]) * 8 + octant
-    _, group, count = np.unique(key, return_inverse=True, return_counts=True)
-    means = [np.stack([np.bincount(group, a[:, k], len(count)) for k in range(3)], 1) / count[:, None]
-             for a in (position, normal, colour)]
-    means[1] /= np.maximum(np.linalg.norm(means[1], axis=1, keepdims=True), 1e-9)
-    return Cells(*(m.astype(np.float32) for m in means))
+    values = np.concatenate([offset + low, normal, colour, np.ones((len(key), 1))], 1)
+    return added(key, values)
+
+
+def added(key: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Rows of equal key added up: f64[K,1+C], the key first."""
+    keys, group = np.unique(key, return_inverse=True)
+    sums = [np.bincount(group.reshape(-1), values[:, k], len(keys)) for k in range(values.shape[1])]
+    return np.stack([keys.astype(np.float64), *sums], 1)
+
+
+def means(sums: list[np.ndarray]) -> Cells:
+    """The cells of the sums of all parts."""
+    rows = np.concatenate(sums)
+    total = added(rows[:, 0].astype(np.int64), rows[:, 1:])[:, 1:]
+    position, normal, colour = (total[:, k : k + 3] / total[:, 9:] for k in (0, 3, 6))
+    normal = normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
+    return Cells(*(a.astype(np.float32) for a in (position, normal, colour)))
 
 
 def alike(normal: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -91,7 +130,7 @@ def alike(normal: np.ndarray, other: np.ndarray) -> np.ndarray:
 def blend(where: Cells, cells: Cells, near: np.ndarray, cell: float) -> np.ndarray:
     """Mean colour of cells `near` i64[K,n], weighted by distance and normal."""
     away = ((where.position[:, None] - cells.position[near]) ** 2).sum(2)
-    weight = alike(where.normal, cells.normal[near]) / (away + (0.3 * cell) ** 2) ** 1.5
+    weight = alike(where.normal, cells.normal[near]) / (away / cell**2 + 0.09) ** 1.5
     return np.einsum("kn,knd->kd", weight / weight.sum(1, keepdims=True), cells.colour[near]).astype(np.float32)
 
 
@@ -99,9 +138,9 @@ def spread_heat(unseen: Cells, seen: Cells, guess: np.ndarray, cell: float) -> n
     """Harmonic colours of the unseen cells between the seen ones; `guess` where nothing seen is linked."""
     position, normal = (np.concatenate(pair) for pair in zip(unseen.arrays[:2], seen.arrays[:2], strict=True))
     count, number = min(NEIGHBOURS + 1, len(position)), len(unseen.position)
-    away, near = cKDTree(position).query(unseen.position, count)
+    away, near = cKDTree(position).query(unseen.position, count, workers=thread_count())
     away, near = away.reshape(number, count), near.reshape(number, count)
-    link = alike(unseen.normal, normal[near]) / (away**2 + (0.3 * cell) ** 2) * (0.3 * cell) ** 2
+    link = alike(unseen.normal, normal[near]) / ((away / cell) ** 2 + 0.09) * 0.09
     link *= (near != np.arange(number)[:, None]) & (away < 4 * cell)
     rows = np.repeat(np.arange(number), count)
     graph = coo_matrix((link.ravel(), (rows, near.ravel())), shape=(number, len(position))).tocsr()

@@ -8,19 +8,23 @@ import numpy as np
 from engine.raster.jit import kernel
 
 
-def pad_charts(image: np.ndarray, covered: np.ndarray, padding: int = 16) -> np.ndarray:
-    """A texture f32[T,T,3] with a colour everywhere.
+def pad_charts(image: np.ndarray, covered: np.ndarray, padding: int = 16, into: np.ndarray | None = None) -> np.ndarray:
+    """A texture f32[T,T,3] with a colour everywhere; written to `into`, which may be the image itself.
 
     covered: bool[T,T], texels of charts, which stay as they are. Up to `padding` texels away the nearest chart
     continues with its border colour, halfway to the next chart; beyond, colours fade into the mean around (push-pull).
     """
+    out = np.empty_like(image) if into is None else into
     if not covered.any():
-        return np.full_like(image, 0.5)
+        out[:] = 0.5
+        return out
     nearest = np.where(covered, np.arange(covered.size, dtype=np.int32).reshape(covered.shape), np.int32(-1))
     find_nearest(nearest)
-    out = image.copy()
+    if out is not image:
+        out[:] = image
     reached = covered.copy()
     take_nearest(nearest, padding, out, reached)
+    del nearest
     push_pull(out, reached)
     return out
 

@@ -3,13 +3,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
 
-from torch import Tensor
+from blender_addon.jobs.errors import SettingsError
+from engine.methods import distilled, edit, iterative, synchronized
+from engine.methods.task import Facts, Method, Task
 
-from engine.methods import synchronized
+__all__ = ["METHODS", "Facts", "Method", "Task", "pick_method"]
 
-Method = Callable[..., Tensor]
-"""`run(denoiser, space, levels, settings, generator, codec=None, on_step=None, **more) -> clean views`."""
+METHODS: dict[str, Method] = {
+    "synchronized": synchronized.METHOD,
+    "iterative": iterative.METHOD,
+    "distilled": distilled.METHOD,
+    "edit": edit.METHOD,
+}
 
-METHODS: dict[str, Method] = {"synchronized": synchronized.run}
+
+def pick_method(settings: Mapping[str, Any], facts: Facts) -> Method:
+    """The method of the settings, which has no objection to them; SettingsError says what it objects to."""
+    name = settings["method"]
+    if name not in METHODS:
+        raise SettingsError(f"method is {name!r}; it must be one of {', '.join(METHODS)}.", key="method")
+    method = METHODS[name]
+    method.check(settings, facts)
+    return method

@@ -37,40 +37,87 @@ class TexelMap:
     overlap_share: float  # share of the inner texels that more than one triangle covers
 
 
+@dataclass(frozen=True)
+class UVImage:
+    """Which triangle owns each texel: all that a texture needs to keep, 4 bytes a texel; the rest is made of it in parts."""
+
+    size: int
+    ids: np.ndarray  # i32[T,T] the triangle of each texel, -1 none, -2 - number in the border around a chart
+    overlap: int
+    overlap_share: float
+
+    def bands(self, texels: int = 2**18) -> list[slice]:
+        """Rows in pieces of about so many texels."""
+        return slices(self.size, max(texels // self.size, 1))
+
+    def texels(self, mesh: Mesh, rows: slice = slice(None)) -> TexelMap:
+        """The texels of some rows of the mesh that was drawn."""
+        positions, triangles = plain(mesh.positions, np.float32), plain(mesh.triangles, np.int32)
+        uvs, triangle_uvs = plain(mesh.uvs, np.float32), plain(mesh.triangle_uvs, np.int32)
+        top, bottom, _ = rows.indices(self.size)
+        ids = self.ids[top:bottom]
+        start = np.zeros(len(ids) + 1, np.int64)
+        np.cumsum(np.count_nonzero(ids != -1, axis=1), out=start[1:])
+        count = int(start[-1])
+        index, triangle, outside = np.empty(count, np.int64), np.empty(count, np.int32), np.empty(count, np.bool_)
+        barycentrics, position, normal = (np.empty((count, 3), np.float32) for _ in range(3))
+        pieces = slices(len(ids), ROWS)
+
+        def place(numbers):
+            for number in numbers:
+                piece = pieces[number]
+                place_texels(piece.start, piece.stop, top, ids, start, positions, triangles, uvs, triangle_uvs,
+                             index, triangle, outside, barycentrics, position, normal)  # fmt: skip
+
+        spread(len(pieces), place)
+        return TexelMap(self.size, index, triangle, barycentrics, outside, position, normal, self.overlap,
+                        self.overlap_share)
+
+
 def rasterize_uv(mesh: Mesh, size: int, border: float = BORDER) -> TexelMap:
     """The texels of a square texture. `border` is in texels. A UV map on a single point gives a few texels or none."""
-    positions, triangles = plain(mesh.positions, np.float32), plain(mesh.triangles, np.int32)
+    return draw_uv(mesh, size, border).texels(mesh)
+
+
+def draw_uv(mesh: Mesh, size: int, border: float = BORDER) -> UVImage:
+    """The triangles of a square texture. What lies outside the 0-1 square is not drawn."""
     uvs, triangle_uvs = plain(mesh.uvs, np.float32), plain(mesh.triangle_uvs, np.int32)
     clip = np.zeros((1, len(uvs), 4))
     clip[0, :, :2], clip[0, :, 3] = 2.0 * uvs - 1.0, 1.0
     ids, layers = (image[0] for image in scan(clip, triangle_uvs, size, size, count_layers=True))
     covered = int(np.count_nonzero(layers))
     shared = int(np.count_nonzero(layers > 1))
+    most = int(layers.max(initial=0))
+    del layers, clip
     bands = slices(size, ROWS)
     if border > 0:
+        order, begin = by_rows(uvs, triangle_uvs, size, border)
 
         def surround(numbers):
             keys = np.empty((min(ROWS, size), size), np.uint64)
             for number in numbers:
                 rows = bands[number]
-                grow_band(uvs, triangle_uvs, size, border, rows.start, ids[rows], keys[: rows.stop - rows.start])
+                some = order[begin[number] : begin[number + 1]]
+                grow_band(uvs, triangle_uvs, some, size, border, rows.start, ids[rows], keys[: rows.stop - rows.start])
 
         spread(len(bands), surround)
-    start = np.zeros(size + 1, np.int64)
-    np.cumsum(np.count_nonzero(ids != -1, axis=1), out=start[1:])
-    count = int(start[-1])
-    index, triangle, outside = np.empty(count, np.int64), np.empty(count, np.int32), np.empty(count, np.bool_)
-    barycentrics, position, normal = (np.empty((count, 3), np.float32) for _ in range(3))
+    return UVImage(size, ids, most, shared / max(covered, 1))
 
-    def place(numbers):
-        for number in numbers:
-            rows = bands[number]
-            place_texels(rows.start, rows.stop, ids, start, positions, triangles, uvs, triangle_uvs,
-                         index, triangle, outside, barycentrics, position, normal)  # fmt: skip
 
-    spread(len(bands), place)
-    most = int(layers.max(initial=0))
-    return TexelMap(size, index, triangle, barycentrics, outside, position, normal, most, shared / max(covered, 1))
+def by_rows(uvs: np.ndarray, triangle_uvs: np.ndarray, size: int, border: float) -> tuple[np.ndarray, np.ndarray]:
+    """Triangles that reach each band of `ROWS` rows: numbers i32[K], grouped by band, and where each begins i64[bands+1]."""
+    height = (1.0 - uvs[:, 1].astype(np.float64)[triangle_uvs]) * size - 0.5
+    count = -(-size // ROWS)
+    first = np.floor(np.maximum(height.min(1) - border, 0) / ROWS).astype(np.int64)
+    last = np.floor(np.minimum(height.max(1) + border, size - 1) / ROWS).astype(np.int64)
+    bands = np.maximum(last - first + 1, 0)
+    triangle = np.repeat(np.arange(len(triangle_uvs), dtype=np.int32), bands)
+    band = np.arange(len(triangle)) - np.repeat(np.cumsum(bands) - bands, bands) + first[triangle]
+    inside = band < count
+    triangle, band = triangle[inside], band[inside]
+    begin = np.zeros(count + 1, np.int64)
+    np.cumsum(np.bincount(band, minlength=count), out=begin[1:])
+    return triangle[np.argsort(band, kind="stable")], begin
 
 
 @kernel
@@ -104,16 +151,17 @@ def nearest_weights(px, py, ax, ay, bx, by, cx, cy):
 
 
 @kernel
-def grow_band(uvs, triangle_uvs, size, radius, first_row, ids, keys):
+def grow_band(uvs, triangle_uvs, some, size, radius, first_row, ids, keys):
     """Give each empty texel of the band ids i32[rows,size] within `radius` of a triangle that triangle, as -2 - number.
 
-    The nearest triangle wins, then the lowest number. keys u64[rows,size] is scratch.
+    Of the triangles `some` i32[K] the nearest wins, then the lowest number. keys u64[rows,size] is scratch.
     """
     nobody = np.uint64(0xFFFFFFFFFFFFFFFF)
     keys[:] = nobody
     rows = ids.shape[0]
     steps = 4294967000.0 / (radius * radius)
-    for f in range(triangle_uvs.shape[0]):
+    for number in range(len(some)):
+        f = some[number]
         i, j, k = triangle_uvs[f, 0], triangle_uvs[f, 1], triangle_uvs[f, 2]
         ax, ay = np.float64(uvs[i, 0]) * size - 0.5, (1.0 - np.float64(uvs[i, 1])) * size - 0.5
         bx, by = np.float64(uvs[j, 0]) * size - 0.5, (1.0 - np.float64(uvs[j, 1])) * size - 0.5
@@ -139,9 +187,10 @@ def grow_band(uvs, triangle_uvs, size, radius, first_row, ids, keys):
 
 
 @kernel
-def place_texels(first, last, ids, start, positions, triangles, uvs, triangle_uvs,
+def place_texels(first, last, above, ids, start, positions, triangles, uvs, triangle_uvs,
                  index, triangle, border, barycentrics, position, normal):  # fmt: skip
-    """Fill the texels of rows first..last; row r's begin at start[r]. Border texels have ids -2 - number."""
+    """Fill the texels of rows first..last; row r's begin at start[r], and `above` rows are not in `ids`. Border texels
+    have ids -2 - number."""
     size = ids.shape[1]
     n = np.empty(3)
     for row in range(first, last):
@@ -153,9 +202,9 @@ def place_texels(first, last, ids, start, positions, triangles, uvs, triangle_uv
             border[m] = f < -1
             if f < -1:
                 f = -2 - f
-            index[m] = np.int64(row) * size + column
+            index[m] = np.int64(above + row) * size + column
             triangle[m] = f
-            u, v = (column + 0.5) / size, 1.0 - (row + 0.5) / size
+            u, v = (column + 0.5) / size, 1.0 - (above + row + 0.5) / size
             i, j, k = triangle_uvs[f, 0], triangle_uvs[f, 1], triangle_uvs[f, 2]
             a, b, c, _ = nearest_weights(
                 u, v, np.float64(uvs[i, 0]), np.float64(uvs[i, 1]), np.float64(uvs[j, 0]), np.float64(uvs[j, 1]),

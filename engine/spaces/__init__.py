@@ -7,6 +7,7 @@ knows nothing of models or samplers. A new space is one module and one line in `
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -14,6 +15,18 @@ from torch import Tensor
 
 SPACES: dict[str, str] = {"uv": "engine.spaces.uv"}
 """The module of each kind of space, by name."""
+
+
+class Octaves(Protocol):
+    """A linear map from `size` coefficients of broad patterns [size, C] to all that a canonical image holds [M, C]."""
+
+    size: int
+
+    def __call__(self, coefficients: Tensor) -> Tensor: ...
+
+    def transpose(self) -> Octaves:
+        """The adjoint, as a map of the same kind."""
+        ...
 
 
 class CanonicalSpace(Protocol):
@@ -54,6 +67,21 @@ class CanonicalSpace(Protocol):
         It is called again and again with the same number, which must cost nothing.
         """
 
+    def only(self, views: Sequence[int]) -> CanonicalSpace:
+        """The same canonical image seen by some of the views, in the order given, none twice.
+
+        Its `project` gives those views as before, also what only the others reach; the others no longer take part in
+        `unproject`. Cheap enough to do for each view.
+        """
+        ...
+
+    def facing(self) -> Tensor:
+        """How straight each view looks at each place [N, ...]: the cosine, 0..1, less near edges; 0 where it does not.
+
+        Of the canonical shape without its channels. Whose view of a place is the best is decided by it.
+        """
+        ...
+
     def merge(self, views: Tensor) -> Tensor:
         """The canonical image the views agree on best: the weighted mean; 0 where no view looks."""
         total, weight = self.unproject(views)
@@ -62,3 +90,15 @@ class CanonicalSpace(Protocol):
     def sync(self, views: Tensor) -> Tensor:
         """The views of their own merge, `project(merge(views))`; override with a faster composition."""
         return self.project(self.merge(views))
+
+    def backproject(self, views: Tensor) -> Tensor:
+        """The adjoint of `project`: <project(z), views> = <z, backproject(views)>; carries a gradient of the views to z.
+
+        Taken by automatic differentiation where a space does not know it; override with a transposed map.
+        """
+        blank = torch.zeros_like(self.merge(views))
+        return torch.func.vjp(self.project, blank)[1](views)[0]
+
+    def octaves(self) -> Octaves | None:
+        """The canonical image as a sum of coarse to fine patterns; None where the space knows no neighbourhood."""
+        return None

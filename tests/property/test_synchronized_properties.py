@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What must hold for every method, case and sampler there is: the registries are the test matrix."""
+"""What must hold for every case and sampler there is: the registries are the test matrix."""
 
 import pytest
 import torch
@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from engine.methods import METHODS
 from engine.methods.cases import CASES
+from engine.methods.synchronized import run
 from engine.sampling import SAMPLERS, sample
 from engine.schedule import levels_from_config
 from engine.spaces.around import WithOutside, keep_outside, partly
@@ -21,45 +21,45 @@ CONFIGS = {
                  "rescale_betas_zero_snr": True},
     "flow": {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0},
 }
-EVERY = [pytest.param(method, case, id=f"{method}-{case}") for method in METHODS for case in CASES]
+EVERY = [pytest.param(case, id=case) for case in CASES]
 few = hypothesis_settings(max_examples=8)
 walks = st.tuples(st.sampled_from(sorted(SAMPLERS)), st.sampled_from(sorted(CONFIGS)), st.integers(1, 6),
                   st.integers(0, 2**31))
 
 
-def go(method, case, space, denoiser, walk, **more):
+def go(case, space, denoiser, walk, **more):
     sampler, curve, steps, seed = walk
     settings = {**SETTINGS, "case": case, "sampler": sampler, "eta": 0.5}
     generator = torch.Generator().manual_seed(seed)
-    return METHODS[method](denoiser, space, levels_from_config(CONFIGS[curve], steps), settings, generator, **more)
+    return run(denoiser, space, levels_from_config(CONFIGS[curve], steps), settings, generator, **more)
 
 
-@pytest.mark.parametrize(("method", "case"), EVERY)
+@pytest.mark.parametrize("case", EVERY)
 @few
 @given(walks)
-def test_identity_space_is_a_no_op(method, case, walk):
+def test_identity_space_is_a_no_op(case, walk):
     """Nothing is shared, so nothing changes: plain sampling with the same noise."""
     sampler, curve, steps, seed = walk
     space, denoiser = identity(), RandomDenoiser(2)
     generator = torch.Generator().manual_seed(seed)
     plain = sample(denoiser, space.project_noise(generator), levels_from_config(CONFIGS[curve], steps), sampler,
                    lambda: space.project_noise(generator), 0.5)
-    found = go(method, case, space, denoiser, walk)
+    found = go(case, space, denoiser, walk)
     torch.testing.assert_close(found, plain, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize(("method", "case"), EVERY)
+@pytest.mark.parametrize("case", EVERY)
 @few
 @given(walks, st.sampled_from(sorted(EXACT)), st.floats(-2, 2))
-def test_one_colour_in_gives_that_colour_out(method, case, walk, name, colour):
-    found = go(method, case, EXACT[name](), lambda x, level: torch.full_like(x, colour), walk)
+def test_one_colour_in_gives_that_colour_out(case, walk, name, colour):
+    found = go(case, EXACT[name](), lambda x, level: torch.full_like(x, colour), walk)
     torch.testing.assert_close(found, torch.full_like(found, colour), rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize(("method", "case"), EVERY)
+@pytest.mark.parametrize("case", EVERY)
 @few
 @given(walks, st.permutations(range(4)))
-def test_the_order_of_the_views_does_not_matter(method, case, walk, order):
+def test_the_order_of_the_views_does_not_matter(case, walk, order):
     """Crops of different cosines and colours, listed in another order, give the same views in that order."""
     index = ((torch.arange(4)[:, None] * 8 + torch.arange(16)) % 32)[:, None]
     cosine = torch.rand(4, 1, 16, generator=torch.Generator().manual_seed(1)) + 0.1
@@ -69,39 +69,39 @@ def test_the_order_of_the_views_does_not_matter(method, case, walk, order):
     def result(rows):
         def denoiser(x, level):
             return RandomDenoiser(2)(x, level) + colours[rows]
-        return go(method, case, gather_space(index[rows], 32, 2, cosine[rows]), denoiser, walk)
+        return go(case, gather_space(index[rows], 32, 2, cosine[rows]), denoiser, walk)
     expected = result(torch.arange(4))[order]
     torch.testing.assert_close(result(order), expected, rtol=1e-9, atol=1e-9 * float(expected.abs().max()))
 
 
-@pytest.mark.parametrize(("method", "case"), EVERY)
+@pytest.mark.parametrize("case", EVERY)
 @few
 @given(walks)
-def test_the_seed_decides_everything(method, case, walk):
-    first, again = (go(method, case, EXACT["plane"](), RandomDenoiser(2), walk) for _ in range(2))
+def test_the_seed_decides_everything(case, walk):
+    first, again = (go(case, EXACT["plane"](), RandomDenoiser(2), walk) for _ in range(2))
     assert torch.equal(first, again)
-    other = go(method, case, EXACT["plane"](), RandomDenoiser(2), (*walk[:3], walk[3] + 1))
+    other = go(case, EXACT["plane"](), RandomDenoiser(2), (*walk[:3], walk[3] + 1))
     assert not torch.equal(first, other)
 
 
-@pytest.mark.parametrize(("method", "case"), EVERY)
+@pytest.mark.parametrize("case", EVERY)
 @few
 @given(walks)
-def test_a_single_view_is_plain_sampling(method, case, walk):
+def test_a_single_view_is_plain_sampling(case, walk):
     sampler, curve, steps, seed = walk
     space = gather_space(torch.randperm(20, generator=torch.Generator().manual_seed(3)).view(1, 4, 5), 20, 2)
     generator = torch.Generator().manual_seed(seed)
     levels, first = levels_from_config(CONFIGS[curve], steps), space.project_noise(generator)
     plain = sample(RandomDenoiser(2), first, levels, sampler, lambda: space.project_noise(generator), 0.5)
-    torch.testing.assert_close(go(method, case, space, RandomDenoiser(2), walk), plain, rtol=0, atol=1e-9)
+    torch.testing.assert_close(go(case, space, RandomDenoiser(2), walk), plain, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize(("method", "case"), EVERY)
+@pytest.mark.parametrize("case", EVERY)
 @few
 @given(walks, st.sampled_from(["crops", "plane", "permutations"]))
-def test_the_views_agree_at_the_end(method, case, walk, name):
+def test_the_views_agree_at_the_end(case, walk, name):
     space = EXACT[name]()
-    found = go(method, case, space, RandomDenoiser(2), walk)
+    found = go(case, space, RandomDenoiser(2), walk)
     torch.testing.assert_close(space.sync(found), found, rtol=0, atol=1e-9)
 
 
@@ -114,7 +114,7 @@ def test_lossy_spaces_keep_one_colour_too(case, walk, seed, colour):
     projection = torch.rand(24, 10, generator=g, dtype=torch.float64) + 0.01
     space = MatrixSpace(projection / projection.sum(1, keepdim=True),
                         torch.rand(10, 24, generator=g, dtype=torch.float64) + 0.01, (2, 3, 4), 2)
-    found = go("synchronized", case, space, lambda x, level: torch.full_like(x, colour), walk)
+    found = go(case, space, lambda x, level: torch.full_like(x, colour), walk)
     torch.testing.assert_close(found, torch.full_like(found, colour), rtol=0, atol=1e-9)
 
 

@@ -63,7 +63,7 @@ def test_jobs_that_differ_are_not_equal():
 
 def test_job_record_has_the_agreed_keys(tmp_path):
     record = json.loads((write_job(tmp_path, small_job()) / "job.json").read_text("ascii"))
-    keys = ["tweed", "proto", "id", "created", "settings", "cameras", "mesh", "objects", "origin"]
+    keys = ["tweed", "proto", "id", "created", "settings", "cameras", "mesh", "inputs", "objects", "origin"]
     assert list(record) == keys and record["proto"] == 1 and record["mesh"] == "mesh.npz"
     assert sorted(record["cameras"][0]) == ["avoid", "name", "projection", "prompt", "view"]
 

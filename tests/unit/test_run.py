@@ -68,7 +68,7 @@ def test_a_job_leaves_a_whole_result(tmp_path, model, models):
     events = Tailer(folder / "events.jsonl").poll()
     assert [e["phase"] for e in events if e["ev"] == "phase"] == list(PHASES)
     steps = [e for e in events if e["ev"] == "step"]
-    assert [(e["i"], e["n"]) for e in steps] == [(1, 3), (2, 3), (3, 3)] and all(e["eta_s"] >= 0 for e in steps)
+    assert [(e["i"], e["n"]) for e in steps] == [(6, 18), (12, 18), (18, 18)] and all(e["eta_s"] >= 0 for e in steps)
 
 
 def test_the_same_job_gives_the_same_bytes_and_another_seed_does_not(tmp_path, model, models):
@@ -92,7 +92,7 @@ def test_previews_come_as_often_as_asked(tmp_path, model, models):
     folder = write_job(tmp_path, sphere_job(model, steps=5, preview_every=2))
     run(folder, models)
     previews = [e for e in Tailer(folder / "events.jsonl").poll() if e["ev"] == "preview"]
-    assert [e["i"] for e in previews] == [2, 4]
+    assert [e["i"] for e in previews] == [12, 24]
     assert pixels(folder, "preview.png").shape == (2 * 128, 3 * 128, 3)
 
 
@@ -180,7 +180,7 @@ def test_the_bar_writes_plain_lines_into_a_log(tmp_path, model, models, capsys):
     folder = write_job(tmp_path, sphere_job(model))
     run_job(folder, Progress([bar_sink(stream)]), models)
     text = stream.getvalue()
-    assert "Denoising all views together 3/3" in text and "\r" not in text
+    assert "Denoising all views together 18/18" in text and "\r" not in text
 
 
 def test_stopping_raises_cancelled():

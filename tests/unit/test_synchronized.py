@@ -118,7 +118,7 @@ def test_partial_agreement_on_white_data(share):
     levels, space, c = levels_from_config(VP, 10), permutations(), 0.4
     x = normal((3, 2, 4, 4), 4)
     white = GaussianDenoiser(c * torch.eye(16, dtype=torch.float64))
-    result = run(white, space, levels, SETTINGS, seeded(), x=x, strength=lambda progress: share)
+    result = run(white, space, levels, {**SETTINGS, "agree_start": share, "agree_end": share}, seeded(), x=x)
     factor = 1.0
     for now, after in pairwise(levels):
         left = (1 - share) * now.alpha * c / (now.alpha**2 * c + now.sigma**2)
@@ -274,7 +274,7 @@ def test_no_strength_is_no_synchronization():
     space = plane()
     x = normal((4, 2, 5, 5), 3)
     levels = levels_from_config(VP, 10)
-    free = run(RandomDenoiser(2), space, levels, SETTINGS, seeded(), x=x, strength=lambda progress: 0.0)
+    free = run(RandomDenoiser(2), space, levels, {**SETTINGS, "agree_start": 0.0, "agree_end": 0.0}, seeded(), x=x)
     torch.testing.assert_close(free, sample(RandomDenoiser(2), x, levels), rtol=0, atol=1e-13)
 
 

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from blender_addon.jobs.errors import Cancelled, SettingsError
-from engine.methods import METHODS
 from engine.methods.cases import CASES, pick_case
+from engine.methods import METHODS
 from engine.methods.synchronized import Given, Known, denoise_together, run, wants_pixels
 from engine.sampling import SAMPLERS, sample
 from engine.schedule import levels_from_config
 from engine.spaces.around import through_pixels
+from tests.tasks import toy_task
 from tests.toys import EXACT, SETTINGS, RandomDenoiser, gather_space, plane
 from tests.unit.test_synchronized import VP, ZERO, normal, seeded
 
@@ -171,7 +172,6 @@ def test_cases_by_name_and_number():
     with pytest.raises(SettingsError, match="'7'") as caught:
         pick_case("7")
     assert caught.value.key == "case"
-    assert METHODS["synchronized"] is run
 
 
 def test_the_method_on_the_page_works(tmp_path, monkeypatch):
@@ -180,8 +180,11 @@ def test_the_method_on_the_page_works(tmp_path, monkeypatch):
     listing = page.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
     (tmp_path / "method_on_the_page.py").write_text(listing, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    found = importlib.import_module("method_on_the_page").run(RandomDenoiser(2), plane(), LEVELS, SETTINGS, seeded(2))
-    expected = run(RandomDenoiser(2), plane(), LEVELS, {**SETTINGS, "sync_until": 0.0}, seeded(2))
+    method = importlib.import_module("method_on_the_page").METHOD
+    task = toy_task(RandomDenoiser(3), plane(channels=3), seed=2, steps=4)
+    found = method.paint(task)
+    expected = METHODS["synchronized"].paint(toy_task(RandomDenoiser(3), plane(channels=3), 2, steps=4, sync_until=0.0))
+    assert task.denoiser.count == [method.calls(task.settings, 4)]
     assert torch.equal(found, expected)
 
 
@@ -189,7 +192,6 @@ def test_names_are_those_of_the_settings():
     from blender_addon.jobs.settings import SETTINGS as schema
     assert set(schema["case"].choices) == set(CASES)
     assert set(schema["sampler"].choices) <= set(SAMPLERS)
-    assert set(schema["method"].choices) == set(METHODS)
     assert set(schema["sync_space"].choices) == {"auto", "latent", "pixel"}
     for name, value in SETTINGS.items():
         if name != "sync_space":

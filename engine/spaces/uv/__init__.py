@@ -9,6 +9,7 @@ milliseconds. Applying one after the other costs as little as their product S = 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from functools import cached_property
 
 import numpy as np
@@ -25,10 +26,13 @@ from engine.spaces import CanonicalSpace
 from .charts import chart_ids, owner_charts
 from .correspond import correspondence
 from .edges import edge_distance
-from .gather import Pairs, texel_pairs
+from .gather import UNSEEN, Pairs, texel_pairs
+from .kernels import BACK_FACING
 from .lookup import lookup_map
 from .noise import NoiseMap, noise_map
+from .octaves import octave_map
 from .screen import look, uv_per_pixel
+from .sparse import SparseMap
 
 __all__ = ["UVTexture"]
 
@@ -72,7 +76,8 @@ class UVTexture(CanonicalSpace):
         self.mask = torch.from_numpy(coverage)
         without = np.flatnonzero((self.ids >= 0) & (coverage[:, 0] == 0))
         self.bare = torch.from_numpy(without)  # pixels of the mesh that no texel stands for
-        self.power = -1.0
+        self.whole: UVTexture | None = None  # of which this is a part
+        self.power, self.made = -1.0, {}
         self.sharpen(power)
 
     def _lookup(self, mesh: Mesh, samples: int):
@@ -88,23 +93,41 @@ class UVTexture(CanonicalSpace):
     def sharpen(self, power: float) -> None:
         """Weigh the views by (cosine / best cosine)^power, rounded to steps of 1.4 (1 and 128 exactly).
 
-        Making the map costs as much as applying it, so a ramp does it a few times and not in every step.
+        Making the map costs as much as applying it, so a ramp does it a few times and not in every step. The last two
+        are kept: bands go to and fro between two.
         """
         if power > 0:
             power = 128 ** (round(np.log(power) / np.log(128) * STEPS) / STEPS)
         if power != self.power:
+            if power not in self.made:
+                share, weight = self.pairs.weights(power)
+                fresh = self.pairs.as_map(share), torch.from_numpy(weight)
+                self.made = {**{kept: self.made[kept] for kept in self.made if kept == self.power}, power: fresh}
             self.power = power
-            share, weight = self.pairs.weights(power)
-            self.gather, self.weight = self.pairs.as_map(share), torch.from_numpy(weight)
+            self.gather, self.weight = self.made[power]
 
     def project(self, z: Tensor) -> Tensor:
         """Views [N,C,H,H] of the canonical values `z` [C,M]; 0 where the mask is 0."""
         return self._views(self.lookup(z.t()))
 
+    def backproject(self, views: Tensor) -> Tensor:
+        """The adjoint of `project`: views [N,C,H,H] -> [C,M]."""
+        return self.readers(rows_of(views)).t()
+
+    @cached_property
+    def readers(self) -> SparseMap:
+        """The pixels that read each texel: the lookup, transposed."""
+        return self.lookup.transpose()
+
+    def octaves(self) -> SparseMap:
+        """Patterns of the surface from a quarter of its extent down to four texels; see `octaves.octave_map`."""
+        return octave_map(self.texels.position)
+
     def unproject(self, views: Tensor) -> tuple[Tensor, Tensor]:
         """Weighted sums [C,M] of the pixels that show each texel, and the weights [M] (0 where none does)."""
         self.weight = self.weight.to(views)
-        return self.merge(views) * self.weight, self.weight
+        weight = self.weight if self.whole is None else self.weight * self._share(self.power).to(views)
+        return self.merge(views) * weight, weight
 
     def merge(self, views: Tensor) -> Tensor:
         """The texture [C,M] that the views agree on: numerator over weight, 0 where no view sees it."""
@@ -134,7 +157,44 @@ class UVTexture(CanonicalSpace):
 
     @cached_property
     def noise(self) -> NoiseMap:
+        return self._make_noise()
+
+    def _make_noise(self) -> NoiseMap:
         return noise_map(self.screen, self.rasterizer, self.corners, self.size)
+
+    def only(self, views: Sequence[int]) -> UVTexture:
+        """The same texture seen by some of the views; texels that only others see keep their pixels."""
+        part = copy(self)
+        part.whole = self if self.whole is None else self.whole
+        for name in ("noise", "readers"):
+            part.__dict__.pop(name, None)
+        part.views, part.ids, part.mask = len(views), self.ids[list(views)], self.mask[list(views)]
+        part.screen, part.pairs = self.screen.only(views), self.pairs.only(views)
+        part.lookup = self.lookup.parts(self.size**2, views)
+        part.bare = torch.from_numpy(np.flatnonzero((part.ids >= 0) & (part.mask[:, 0].numpy() == 0)))
+        part._make_noise = lambda: self.noise.only(views)
+        part.power, part.made = -1.0, {}
+        part.sharpen(self.power)
+        return part
+
+    def _share(self, power: float) -> Tensor:
+        """Best weight [M] among these views over the best among all: so that parts add up to the whole."""
+        best = self.pairs.best(power)
+        return torch.from_numpy(np.exp(best - self.whole.pairs.best(power)) * (best > UNSEEN))
+
+    def facing(self) -> Tensor:
+        """Cosine [N,M] between the smooth surface and the way to each view, less near edges: 0..1, 0 where unseen.
+
+        A hundredth of it where a view looks at the back of the surface, as in the weights.
+        """
+        texel, view, toward = self.pairs.texel(), self.pairs.view, self.screen.toward
+        seen = self.pairs.trust > UNSEEN
+        straight = np.exp(self.pairs.steep) * seen
+        way = toward[view, :3] - toward[view, 3:] * self.texels.position[texel]
+        straight *= np.where((way * self.texels.normal[texel]).sum(1) > 0, 1, BACK_FACING)
+        facing = np.zeros((self.views, self.pairs.texels), np.float32)
+        facing[view, texel] = straight
+        return torch.from_numpy(facing)
 
     def correspond(self, i: int, j: int) -> tuple[Tensor, Tensor]:
         """Where view `i`'s pixels are in view `j`: f32[H,H,2] (x right, y down, pixel centres at .5), and bool[H,H]."""

@@ -8,7 +8,7 @@ dropped and the rest renormalised (+4 to +11 dB, research/rasterizers.md 3c and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import cos, radians
 
@@ -56,6 +56,30 @@ class Pairs:
         """bool[M]: texels that some view shows."""
         good = np.concatenate([[0], np.cumsum(self.trust > UNSEEN)])
         return good[self.start[1:]] > good[self.start[:-1]]
+
+    def texel(self) -> np.ndarray:
+        """i64[P]: the texel of each pair."""
+        return np.repeat(np.arange(self.texels), np.diff(self.start))
+
+    def only(self, views: Sequence[int]) -> Pairs:
+        """The pairs of some of the views, which are numbered in the order given."""
+        number = np.full(self.views, -1, np.int64)
+        number[list(views)] = np.arange(len(views))
+        kept = number[self.view] >= 0
+        start = np.zeros(self.texels + 1, np.int64)
+        np.cumsum(np.bincount(self.texel()[kept], minlength=self.texels), out=start[1:])
+        view, old = number[self.view[kept]], self.view[kept].astype(np.int64)
+        base = (self.base[kept] + (view - old) * self.height * self.width).astype(np.int32)
+        return replace(self, start=start, view=view.astype(np.int16), base=base, share=self.share[kept],
+                       steep=self.steep[kept], trust=self.trust[kept], edge=self.edge[kept], views=len(views))
+
+    def best(self, power: float) -> np.ndarray:
+        """f32[M]: log of the largest weight among a texel's views, which `weights` divides by; UNSEEN without any."""
+        value = np.where(self.trust > UNSEEN, self.trust + np.float32(power) * self.steep, UNSEEN)
+        out, some = np.full(self.texels, UNSEEN), self.start[1:] > self.start[:-1]
+        if some.any():
+            out[some] = np.maximum.reduceat(value, self.start[:-1][some])
+        return out
 
     def feathered(self, reach: float) -> Pairs:
         """The same with a further feather, `reach` pixels wide: for bands of broad tones."""

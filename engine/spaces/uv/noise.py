@@ -13,6 +13,7 @@ noise makes up the rest: `sqrt(a) n + sqrt(1 - a) e`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,10 @@ class NoiseMap:
     map: SparseMap        # texels [size^2] -> pixels [N*side^2], unit variance where shared is not 0
     shared: np.ndarray    # f32[N,1,side,side] share `a` of the pixel's variance that comes from the texture
     size: int
+
+    def only(self, views: Sequence[int]) -> NoiseMap:
+        """The same noise for some of the views; the part that a view does not share is drawn for these alone."""
+        return NoiseMap(self.map.parts(self.shared[0].size, views), self.shared[list(views)], self.size)
 
     def draw(self, generator: torch.Generator, channels: int) -> Tensor:
         """Fresh noise f32[N,channels,side,side] on the generator's device, unit variance everywhere."""

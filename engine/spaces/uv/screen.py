@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -32,6 +32,12 @@ class Screen:
     @property
     def views(self) -> int:
         return len(self.matrices)
+
+    def only(self, views: Sequence[int]) -> Screen:
+        """Some of the cameras, in the order given."""
+        some = list(views)
+        return replace(self, vertices=self.vertices[some], matrices=self.matrices[some], toward=self.toward[some],
+                       clip=self.clip[some])
 
 
 def look(positions: np.ndarray, triangles: np.ndarray, cameras: Sequence[Camera]) -> Screen:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -74,6 +75,17 @@ class SparseMap:
         offsets = np.zeros(self.size + 1, np.int32)
         np.cumsum(np.bincount(self.columns, minlength=self.size), out=offsets[1:])
         return SparseMap(offsets, rows[order], self.values[order], self.rows)
+
+    def parts(self, length: int, chosen: Sequence[int]) -> SparseMap:
+        """Some of the map's parts of `length` rows each, in the order given."""
+        cuts = [(self.offsets[k * length], self.offsets[(k + 1) * length]) for k in chosen]
+        counts = [np.diff(self.offsets[k * length : (k + 1) * length + 1]) for k in chosen]
+        offsets = np.zeros(length * len(cuts) + 1, np.int32)
+        if cuts:
+            np.cumsum(np.concatenate(counts), out=offsets[1:])
+        columns, values = (np.concatenate([part[:0], *(part[first:last] for first, last in cuts)])
+                           for part in (self.columns, self.values))
+        return SparseMap(offsets, columns, values, self.size)
 
     def without_small(self, least: float) -> SparseMap:
         """The map without entries below `least` (0..1) of their row's largest, rows scaled back to their sums.

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What fits: decides from the free memory, before anything large is read, how a model is kept and run.
+
+The figures are computed from the sizes of the weights and of feature maps, not measured on each card.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from blender_addon.jobs.errors import DeviceError
+from engine.device import GIB
+
+SPARE = 0.9  # of the free memory that is counted on: the rest is for fragments and what other programs take
+WORKING = 0.5  # of what is then free that a batch of views may take
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a model is kept. offload: its groups take turns on the device. note: a sentence where that costs time."""
+
+    offload: bool = False
+    note: str = ""
+
+
+def plan_model(groups: Mapping[str, int], free: int, name: str, wish: str = "auto", own_memory: bool = True) -> Plan:
+    """Where the groups of a model ("text", "codec", "networks": bytes of weights) are kept, given free bytes.
+
+    wish: "auto", "keep" or "offload" as in the setting `memory`. own_memory: the device has memory of its own (a
+        graphics card); else there is nowhere to move anything to.
+    Raises `DeviceError` where not even the largest group fits.
+    """
+    total, largest, room = sum(groups.values()), max(groups.values(), default=0), SPARE * free
+    if wish == "keep" or (wish == "auto" and total <= room):
+        return Plan()
+    if not own_memory:
+        if total > room:
+            raise _too_large(name, total, free)
+        return Plan()
+    if largest > room:
+        raise _too_large(name, largest, free)
+    waits = "its parts take turns on the device, which takes longer"
+    return Plan(True, f"{name} needs {_gb(total)}, and {_gb(free)} are free: {waits}." if total > room else "")
+
+
+def plan_views(view: int, views: int, free: int) -> int:
+    """How many of `views` views go through the networks at once, at least 1, when each takes `view` bytes."""
+    return max(1, min(views, int(free * WORKING / max(view, 1))))
+
+
+def _too_large(name: str, needed: int, free: int) -> DeviceError:
+    return DeviceError(
+        f"{name} needs {_gb(needed)} of memory for its weights, and {_gb(free)} are free.",
+        "Close other programs, set precision to 'float8', choose a smaller model, or another device.",
+    )
+
+
+def _gb(count: float) -> str:
+    return f"{count / GIB:.1f} GB"
