@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from engine.compare import variation
 from engine.measure.scores import SCORES
 from engine.progress import Progress
 from engine.run import run_job
@@ -45,6 +46,7 @@ def arguments(page: str, meshes: int, seeds: int, quality: str) -> argparse.Name
     parser.add_argument("--prompts", type=int, default=len(PROMPTS), help=f"how many of {len(PROMPTS)} (default: all)")
     parser.add_argument("--seeds", type=int, default=seeds, help=f"default: {seeds}")
     parser.add_argument("--quality", default=quality, help=f"default: {quality}")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of all rows")
     parser.add_argument("--judge", type=Path, help="folder of the judge or a CLIP model")
     parser.add_argument(
         "--out", type=Path, default=ROOT / ".bench" / page, help="where cells are kept; run again to go on"
@@ -52,7 +54,11 @@ def arguments(page: str, meshes: int, seeds: int, quality: str) -> argparse.Name
     parser.add_argument(
         "--page", type=Path, default=DOCS / f"{page}.md", help="the page to write; pictures go into gallery/ beside it"
     )
-    return parser.parse_args()
+    given = parser.parse_args()
+    given.settings = {"quality": given.quality}
+    for text in given.set:
+        given.settings.update(variation(text))
+    return given
 
 
 def warm_run() -> Run:
@@ -69,7 +75,10 @@ def markdown(
 ) -> list[str]:
     """Lines of a table of scores; `best(name, values)` says which value of a column is set in bold."""
     names = [name for name in names if any(name in one for one in rows.values())]
-    top = {name: best(name, [one[name] for one in rows.values() if name in one]) if best else None for name in names}
+    top = {}
+    for name in names:
+        values = [one[name] for one in rows.values() if name in one]
+        top[name] = best(name, values) if best and len(set(values)) > 1 else None
     lines = [f"| {first} | " + " | ".join(SCORES[name][0] for name in names) + " |", "|---" * (len(names) + 1) + "|"]
     for row, one in rows.items():
         cells = [SCORES[n][2].format(one[n]) if n in one else "" for n in names]

@@ -15,22 +15,25 @@ import numpy as np
 from engine.compare import compare, presets, row_from
 from engine.evaluate import TARGETS, met
 from engine.measure.scores import SCORES
-from engine.trials import Row
+from engine.trials import Row, Trials
 
 from .cells import PROMPTS, SEVERAL, arguments, markdown, read, say, sheet, warm_run
 from .keep import RESULTS
 from .meshes import write
 
 RIVALS = ("synctweedies", "syncmvd")
-COLUMNS = (*TARGETS, "coverage", "render_db", "seam_step", "background_like", "kid", "material", "colour", "seconds")
+COLUMNS = (
+    *TARGETS, "coverage", "render_db", "seam_smooth", "seam_step", "background_like", "kid", "material", "colour",
+    "seconds",
+)  # fmt: skip
 
 
 def main() -> None:
     given = arguments("fidelity", meshes=12, seeds=1, quality="standard")
-    values = {"quality": given.quality}
     files = write(given.out / "meshes", SEVERAL[: given.meshes])
     rows = [Row("default"), *(row_from(name) for name in RIVALS if name in presets())]
-    compare(files, given.out / "all", rows, PROMPTS[: given.prompts], given.seeds, values, warm_run(), given.judge, say)
+    trials = Trials(given.out / "all", given.settings, warm_run(), given.judge, say)
+    compare(trials, files, rows, PROMPTS[: given.prompts], given.seeds)
     page(given.page, given.out)
 
 
@@ -42,7 +45,8 @@ def page(path: Path, out: Path) -> None:
     each = {mesh: mean(found["cells"], mesh) for mesh in meshes}
     lines = [
         "# Fidelity", "",
-        f"Made by `python -m benchmarks.fidelity`: the default preset, settings {found['settings']}, on {len(meshes)} meshes x "
+        f"Made by `python -m benchmarks.fidelity`: the default preset, settings {found['settings']}, on {len(meshes)} "
+        f"meshes x "
         f"{len(prompts)} prompts ({', '.join(prompts)}), {len(cells)} textures, the bundled model. "
         f"[What the numbers mean](metrics.md). KID and adherence are seen through: {found['reader']}.", "",
         "## Targets", "", "| measure | target | mean | worst mesh | met |", "|---|---|---|---|---|",
@@ -89,8 +93,9 @@ def rival_lines(means: dict[str, dict[str, float]]) -> list[str]:
         if name != "default" and "kid" in one and "kid" in own:
             spread = float(np.hypot(own.get("kid_spread", 0.0), one.get("kid_spread", 0.0)))
             better = own["kid"] < one["kid"]
-            lines.append(f"| KID x 1000 | below {name}'s {one['kid']:.2f} | {own['kid']:.2f} | chance alone moves it by {spread:.2f} | "
-                         f"{'yes' if better else '**no**'} |")  # fmt: skip
+            chance = f"chance alone moves it by {spread:.2f}"
+            verdict = "yes" if better else "**no**"
+            lines.append(f"| KID x 1000 | below {name}'s {one['kid']:.2f} | {own['kid']:.2f} | {chance} | {verdict} |")
     return lines
 
 
@@ -101,8 +106,11 @@ def truth_part() -> list[str]:
         return []
     record = read(file)
     answer = {name: value for name, value in record["answer"].items() if name not in ("psnr_db", "seam")}
-    lines = ["## Against a known texture", "", f"`python -m benchmarks.truth`. {record['question']}: {record['answer']['psnr_db']:.1f} dB and "
-             f"{record['answer']['seam']:.3f}. Goal: {record['goal']}; {'met' if record['met'] else '**missed**'}.", ""]  # fmt: skip
+    found = f"{record['answer']['psnr_db']:.1f} dB and {record['answer']['seam']:.3f}"
+    verdict = "met" if record["met"] else "**missed**"
+    lines = ["## Against a known texture", "",
+             f"`python -m benchmarks.truth`. {record['question']}: {found}. Goal: {record['goal']}; {verdict}.",
+             ""]  # fmt: skip
     return [*lines, "PSNR in dB: " + ", ".join(f"{name} {value:.1f}" for name, value in answer.items()) + ".", ""]
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m benchmarks.methods`: all methods and presets on the same meshes, prompts, seeds -> docs/methods.md.
 
-Cells are kept in `.bench/methods`, so a run that was stopped goes on; `--ablation 0` leaves the ablation out. Paragraphs
-are the files of docs/methods/, one per row.
+Cells are kept in `.bench/methods`, so a run that was stopped goes on; `--ablation N` takes N meshes for the ablation
+(2; 0 leaves it out). Paragraphs are the files of docs/methods/, one per row.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from blender_addon.jobs.settings import SETTINGS
 from engine.compare import TABLE, ablation, best_of, compare, presets, rows_from
 from engine.methods import METHODS
+from engine.trials import Trials
 
 from .cells import PROMPTS, SEVERAL, arguments, markdown, read, say, sheet, warm_run
 from .meshes import write
@@ -28,12 +29,13 @@ def main() -> None:
         ablate = int(sys.argv[at + 1])
         del sys.argv[at : at + 2]
     given = arguments("methods", meshes=6, seeds=3, quality="draft")
-    values, prompts, run = {"quality": given.quality}, PROMPTS[: given.prompts], warm_run()
+    values, prompts, run = given.settings, PROMPTS[: given.prompts], warm_run()
     files = write(given.out / "meshes", SEVERAL[: given.meshes])
     rows = rows_from("all", values)
-    compare(files, given.out / "all", rows, prompts, given.seeds, values, run, given.judge, say)
+    compare(Trials(given.out / "all", values, run, given.judge, say), files, rows, prompts, given.seeds)
     if ablate:
-        compare(files[:ablate], given.out / "ablation", ablation(), prompts[:2], 1, values, run, given.judge, say)
+        trials = Trials(given.out / "ablation", values, run, given.judge, say)
+        compare(trials, files[:ablate], ablation(), prompts[:2], 1)
     page(given.page, given.out, bool(ablate))
 
 
@@ -45,9 +47,10 @@ def page(path: Path, out: Path, ablated: bool) -> None:
     lines = [
         "# The methods", "",
         f"Made by `python -m benchmarks.methods`: {len(meshes)} meshes ({', '.join(meshes)}), {len(prompts)} prompts "
-        f"({', '.join(prompts)}), {len(seeds)} seeds, settings {found['settings']}, the bundled model. Every row has the same "
-        f"meshes, rig, seeds, rasterizer and views to measure from; [what the numbers mean](metrics.md). KID and adherence are seen "
-        f"through: {found['reader']}. Seconds are of a shared machine: compare them within the column.", "",
+        f"({', '.join(prompts)}), {len(seeds)} seeds, settings {found['settings']}, the bundled model. "
+        f"Every row has the same meshes, rig, seeds, rasterizer and views to measure from; [what the numbers "
+        f"mean](metrics.md). KID and adherence are seen through: {found['reader']}. "
+        f"Seconds are of a shared machine: compare them within the column.", "",
         *markdown(TABLE, means, "method", best_of), "",
     ]  # fmt: skip
     failed = [
@@ -104,7 +107,8 @@ def ablation_part(found: dict) -> list[str]:
         winner = next(row for row in ranked if means[row][name] == best)
         place = [f"the defaults ({row}) have {means[row][name]:.3g}" for row in same if row in ranked]
         lines.append(
-            f"- {name}: the best is {best:.3g}, {winner}; {place[0] if place else 'the defaults are none of these rows'}."
+            f"- {name}: the best is {best:.3g}, {winner}; "
+            f"{place[0] if place else 'the defaults are none of these rows'}."
         )
     return [*lines, ""]
 

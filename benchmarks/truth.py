@@ -35,7 +35,7 @@ FINEST = 24.0  # pixels of a view per wave of the finest pattern, where the surf
 
 
 def pattern(positions: np.ndarray, pixel: float, seed: int = 0):
-    """A colour for every point in space, from smooth waves no finer than `FINEST` pixels of side `pixel` world units."""
+    """A colour for every point in space, from smooth waves no finer than `FINEST` pixels of side `pixel` (world)."""
     random = np.random.default_rng(seed)
     direction = random.normal(size=(WAVES, 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
@@ -65,8 +65,8 @@ def painted(mesh: Mesh, cameras: Sequence[Camera], rasterizer: Rasterizer, size:
 def truth(mesh: Mesh, rasterizer: Rasterizer, size: int = SIZE, views: int = VIEWS) -> dict[str, float]:
     """PSNR in dB and chart seam ratio over the texels some view sees, at a texture whose texels are as large as pixels.
 
-    `seam_all` counts filled texels too, `owner` is the ratio where the best view changes; `seam_true` and `owner_true` are
-    the ratios of the known texture itself, which say how far an estimate of 1 may be off.
+    `seam_all` counts filled texels too, `owner` is the ratio where the best view changes; `seam_true` and `owner_true`
+    are the ratios of the known texture itself, which say how far an estimate of 1 may be off.
     """
     cameras = build_rig("auto", views, mesh.positions)
     buffer = render_gbuffer(rasterizer, mesh, cameras[:1], size, size)
@@ -103,8 +103,9 @@ def main(folder: Path) -> None:
         print(path.stem, answer[path.stem], flush=True)
     worst = min(one["psnr_db"] for one in answer.values())
     seam = max(one.get("seam", 1.0) for one in answer.values())
-    keep("truth", f"Views ({VIEWS} of {SIZE} px, rendered, no diffusion) of a known texture baked back: the worst mesh's PSNR on "
-         f"covered texels and chart seam ratio", {"psnr_db": worst, "seam": seam, **{k: v["psnr_db"] for k, v in answer.items()}},
+    question = (f"Views ({VIEWS} of {SIZE} px, rendered, no diffusion) of a known texture baked back: the worst mesh's "
+                f"PSNR on covered texels and chart seam ratio")  # fmt: skip
+    keep("truth", question, {"psnr_db": worst, "seam": seam, **{name: one["psnr_db"] for name, one in answer.items()}},
          "PSNR at least 40 dB, seam ratio at most 1.02", worst >= 40 and seam <= 1.02)  # fmt: skip
 
 

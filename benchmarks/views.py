@@ -2,11 +2,12 @@
 """How much memory the loop takes with more views: beyond the canonical image and the views themselves, one chunk.
 
 Each number of views runs in a process of its own, on swatch at 128 px, and reports the memory it held at most over what it
-held just before. The maps between views and texture are made before and are not counted: they belong to the views.
+held just before. The maps between views and texture are made before and are not counted: they belong to the views. Linux.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import resource
 import subprocess
@@ -66,6 +67,7 @@ def measure(views: int, part: str) -> dict[str, float]:
     x = latent.project_noise(torch.Generator().manual_seed(0))
     model.decode(denoiser.only([0])(x[:1], levels[0]))  # what is allocated once
     pixel.sync(torch.zeros(views, 3, SIZE, SIZE))
+    ctypes.CDLL(None).malloc_trim(0)  # or memory freed while making the maps would be used again and not be seen
     before = now()
     with Peak() as peak:
         if part == "networks":

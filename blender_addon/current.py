@@ -16,6 +16,8 @@ from .jobs.png import MAX_SIDE, parse_header, png_bytes
 
 _LINEAR = ("Linear Rec.709", "Linear", "Linear BT.709 I-D65", "scene_linear")
 _OR_NOTHING = "or set Start From to Nothing and Region to All."
+_FIRST = f"Generate a texture first, {_OR_NOTHING}"
+_OR_ALL = "or set Region to All."
 _FAST = 1  # zlib level: the file lives for one job
 
 
@@ -36,11 +38,11 @@ def base_color(objects, records) -> bpy.types.Image:
     for obj, record in zip(objects, records, strict=True):
         slots = [i for i in record["slots"] if i < len(obj.material_slots)]
         if not slots:
-            raise UserError(f"'{obj.name}' has no material to start from.", f"Generate a texture first, {_OR_NOTHING}")
+            raise UserError(f"'{obj.name}' has no material to start from.", _FIRST)
         for index in slots:
             material = obj.material_slots[index].material
             if material is None:
-                raise UserError(f"Slot {index + 1} of '{obj.name}' is empty.", f"Generate a texture first, {_OR_NOTHING}")
+                raise UserError(f"Slot {index + 1} of '{obj.name}' is empty.", _FIRST)
             found.setdefault(_image_of(material, obj, record["uv_map"]), []).append(material.name)
     if len(found) > 1:
         names = " and ".join(f"'{image.name}'" for image in found)
@@ -55,7 +57,7 @@ def _image_of(material, obj, uv_map: str):
     for principled in nodes.find_principled(material):
         node, socket, groups = nodes.source(principled, "Base Color")
         if node is None:
-            raise UserError(f"The Base Color of '{material.name}' is a plain colour.", f"Generate a texture first, {_OR_NOTHING}")
+            raise UserError(f"The Base Color of '{material.name}' is a plain colour.", _FIRST)
         if node.bl_idname != "ShaderNodeTexImage" or socket != "Color":
             raise UserError(f"The Base Color of '{material.name}' comes from '{node.name}', which is no image.", bake)
         used = _uv_of(node, groups, obj)
@@ -66,7 +68,7 @@ def _image_of(material, obj, uv_map: str):
                             f"Make '{used}' active in Object Data > UV Maps, {_OR_NOTHING}")
         images[node.image] = True
     if not images:
-        raise UserError(f"'{material.name}' has no Principled BSDF node.", f"Generate a texture first, {_OR_NOTHING}")
+        raise UserError(f"'{material.name}' has no Principled BSDF node.", _FIRST)
     if len(images) > 1:
         raise UserError(f"'{material.name}' mixes several images.", bake)
     image = next(iter(images))
@@ -91,7 +93,7 @@ def _check(image, whose: str) -> None:
         raise UserError(f"{whose} '{image.name}' {kind.get(image.source, 'is no picture')}.", "Use a single picture.")
     width, height = image.size
     if not width or not height:
-        raise UserError(f"{whose} '{image.name}' cannot be loaded.", "Find the file: File > External Data > Find Missing Files.")
+        raise UserError(f"{whose} '{image.name}' cannot be loaded.", "Find its file: File > External Data.")
     if max(width, height) > MAX_SIDE:
         raise UserError(f"{whose} '{image.name}' is {width} x {height} pixels; at most {MAX_SIDE} per side are read.",
                         "Scale it down: Image > Resize.")
@@ -118,7 +120,7 @@ def color_png(image) -> bytes:
 def mask_png(name: str) -> bytes:
     """The image of that name as a grey PNG file: the mean of its colours, times alpha. Raises UserError."""
     if not name.strip():
-        raise UserError("Region is Mask, and no image is chosen for it.", "Choose the mask's image, or set Region to All.")
+        raise UserError("Region is Mask, and no image is chosen for it.", f"Choose the mask's image, {_OR_ALL}")
     image = bpy.data.images.get(name)
     if image is None:
         near = ", ".join(i.name for i in bpy.data.images if i.source in ("FILE", "GENERATED"))
@@ -196,8 +198,8 @@ def check_region(kind: str, region, objects) -> None:
     if region is None or region.any():
         return
     if kind == "faces":
-        raise UserError("Region is Faces, and no face is selected.", "Select faces in Edit Mode, or set Region to All.")
+        raise UserError("Region is Faces, and no face is selected.", f"Select faces in Edit Mode, {_OR_ALL}")
     groups = [obj.vertex_groups.active for obj in objects if obj.vertex_groups.active]
     if not groups:
-        raise UserError("Region is Vertex Group, and there is none.", "Make a vertex group and paint weights, or set Region to All.")
-    raise UserError(f"The vertex group '{groups[0].name}' has no weight on any face.", "Paint weights, or set Region to All.")
+        raise UserError("Region is Vertex Group, and there is none.", f"Make one and paint weights, {_OR_ALL}")
+    raise UserError(f"The vertex group '{groups[0].name}' has no weight on any face.", f"Paint weights, {_OR_ALL}")

@@ -43,10 +43,10 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("mesh", type=Path, nargs="+")
     compare.add_argument("--methods", default="all", help='"all", or methods and presets with commas between; '
                          'NAME:setting=value,setting=value makes a row of a variant (default: all)')
-    compare.add_argument("--ablate", action="store_true", help="rows for noise, weights, end and space of synchronizing instead")
+    compare.add_argument("--ablate", action="store_true", help="rows of noise, weights, end and space instead")
     for one, seeds in ((evaluate, 1), (compare, 4)):
-        one.add_argument("--out", type=Path, required=True, help="folder for the page, the numbers and what they are made from")
-        one.add_argument("--seeds", type=int, default=seeds, metavar="N", help=f"textures per mesh and prompt (default: {seeds})")
+        one.add_argument("--out", type=Path, required=True, help="folder for the page, the numbers and their cells")
+        one.add_argument("--seeds", type=int, default=seeds, metavar="N", help=f"per mesh, prompt (default: {seeds})")
         one.add_argument("--judge", type=Path, help="folder of the judge or CLIP model that sees adherence and KID")
         one.add_argument("--prompt", action="append", required=True, metavar="TEXT", help="may be given several times")
         taken = ("prompt", "seed") if one is evaluate else ("prompt", "seed", "method")
@@ -106,10 +106,11 @@ def command_texture(arguments: argparse.Namespace, stop) -> int:
 def command_trials(arguments: argparse.Namespace, stop) -> int:
     """`evaluate` and `compare`: many jobs with one warm model."""
     from engine.compare import ablation, compare, rows_from
-    from engine.evaluate import evaluate
+    from engine.evaluate import evaluate, meshes_in
     from engine.progress import Progress
     from engine.run import run_job
     from engine.serve import finish_job
+    from engine.trials import Trials
     from engine.warm import Models
 
     def run(folder: Path, keep) -> str:
@@ -123,10 +124,14 @@ def command_trials(arguments: argparse.Namespace, stop) -> int:
     if arguments.seeds < 1:
         raise SettingsError(f"seeds is {arguments.seeds}; allowed: at least 1.", key="seeds")
     if arguments.command == "evaluate":
-        cells = evaluate(arguments.folder, arguments.out, arguments.prompt, arguments.seeds, values, run, arguments.judge, say)
+        meshes, rows = meshes_in(arguments.folder), []
     else:
-        rows = ablation() if arguments.ablate else rows_from(arguments.methods, values)
-        cells = compare(arguments.mesh, arguments.out, rows, arguments.prompt, arguments.seeds, values, run, arguments.judge, say)
+        meshes, rows = arguments.mesh, ablation() if arguments.ablate else rows_from(arguments.methods, values)
+    trials = Trials(arguments.out, values, run, arguments.judge, say)
+    if arguments.command == "evaluate":
+        cells = evaluate(trials, meshes, arguments.prompt, arguments.seeds)
+    else:
+        cells = compare(trials, meshes, rows, arguments.prompt, arguments.seeds)
     print(arguments.out / f"{arguments.command}.html")
     return OK if any(not cell.error for cell in cells) else FAILED
 

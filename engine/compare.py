@@ -13,15 +13,15 @@ from blender_addon.jobs.errors import SettingsError
 from blender_addon.jobs.files import atomic_write_json, atomic_write_text
 from blender_addon.jobs.settings import SETTINGS, normalise_case, resolve, unknown_setting
 from engine import pages
-from engine.evaluate import pictures, shown
+from engine.evaluate import pictures, settings_of, shown
 from engine.measure.scores import SCORES, pooled_kid
 from engine.methods import METHODS, Facts, pick_method
-from engine.trials import Cell, Row, Run, Trials, mean_scores
+from engine.trials import Cell, Row, Trials, mean_scores
 
 PRESETS = Path(preset_files.__file__).parents[1]
 BLENDS = (("cos1", 1.0, 1.0), ("cos6", 6.0, 6.0), ("1-6", 1.0, 6.0), ("1-128", 1.0, 128.0))
-TABLE = ("agreement_db", "render_db", "seam_ratio", "owner_ratio", "sharpness", "coverage", "bleed", "kid", "kid_spread", "material",
-         "colour", "clip", "seconds", "denoise_seconds", "view_denoisings")  # fmt: skip
+TABLE = ("agreement_db", "render_db", "seam_ratio", "seam_smooth", "owner_ratio", "sharpness", "coverage", "bleed",
+         "kid", "material", "colour", "clip", "seconds", "denoise_seconds", "view_denoisings")  # fmt: skip
 
 
 def presets() -> dict[str, Path]:
@@ -31,10 +31,10 @@ def presets() -> dict[str, Path]:
 
 
 def rows_from(text: str, base: Mapping[str, Any]) -> list[Row]:
-    """The rows of `--methods`: "all", or names with a comma between: methods, presets, preset files; each may go on with
-    ":setting=value,setting=value" to be varied. A name that stands for a row of its own is written "name=method:...".
+    """The rows of `--methods`: "all", or names with a comma between: methods, presets, preset files. Each may go on
+    with ":setting=value,setting=value" to be varied.
 
-    "all" leaves out what objects to the settings (an edit needs a texture). SettingsError for unknown names and settings.
+    "all" leaves out what objects to the settings (an edit needs a texture). SettingsError for unknown names, settings.
     """
     if text.strip() == "all":
         rows = [Row(name, {"method": name}) for name in METHODS] + [
@@ -120,25 +120,25 @@ def blends() -> dict[str, dict[str, Any]]:
     return found
 
 
-def compare(meshes: Sequence[Path], out: Path, rows: Sequence[Row], prompts: Sequence[str], seeds: int,
-            values: Mapping[str, Any], run: Run, judge: Path | None = None, say=lambda line: None) -> list[Cell]:  # fmt: skip
-    """Run and measure every row on the same meshes, prompts, seeds; writes `compare.json` and `compare.html` into `out`,
-    anew after each mesh. What is there already is not made again."""
-    trials = Trials(out, values, run, judge, say)
+def compare(
+    trials: Trials, meshes: Sequence[Path], rows: Sequence[Row], prompts: Sequence[str], seeds: int
+) -> list[Cell]:
+    """Run and measure every row on the same meshes, prompts, seeds; writes `compare.json` and `compare.html` into the
+    trials' folder, anew after each mesh. What is there already is not made again."""
     cells: list[Cell] = []
     for mesh in meshes:
         cells += trials.cells([mesh], rows, prompts, range(seeds))
-        write(out, trials, rows, cells)
+        write(trials, rows, cells)
     return cells
 
 
-def write(out: Path, trials: Trials, rows: Sequence[Row], cells: Sequence[Cell]) -> None:
+def write(trials: Trials, rows: Sequence[Row], cells: Sequence[Cell]) -> None:
     summary = {row.name: summarize(trials, [cell for cell in cells if cell.row == row.name]) for row in rows}
-    atomic_write_json(out / "compare.json", {
+    atomic_write_json(trials.out / "compare.json", {
         "rows": [{"name": row.name, "settings": dict(row.settings), "mean": summary[row.name]} for row in rows],
         "cells": [asdict(cell) for cell in cells], "settings": trials.base, "reader": trials.reader.name,
     })  # fmt: skip
-    atomic_write_text(out / "compare.html", page(trials, rows, cells, summary))
+    atomic_write_text(trials.out / "compare.html", page(trials, rows, cells, summary))
 
 
 def summarize(trials: Trials, cells: Sequence[Cell]) -> dict[str, float]:
@@ -153,9 +153,9 @@ def summarize(trials: Trials, cells: Sequence[Cell]) -> dict[str, float]:
 def page(trials: Trials, rows: Sequence[Row], cells: Sequence[Cell], summary: Mapping[str, Mapping[str, float]]) -> str:
     meshes, prompts = (list(dict.fromkeys(getattr(cell, part) for cell in cells)) for part in ("mesh", "prompt"))
     parts = [
-        pages.paragraph(f"{len(meshes)} meshes, {len(prompts)} prompts, {len(cells)} textures. Every row has the same meshes, views, "
-                        f"seeds and measures. KID and adherence are seen through: {trials.reader.name}."),
-        pages.paragraph("Settings for all: " + (", ".join(f"{k} {v}" for k, v in trials.base.items()) or "the defaults"), True),
+        pages.paragraph(f"{len(meshes)} meshes, {len(prompts)} prompts, {len(cells)} textures. Every row has the same "
+                        f"meshes, views, seeds and measures. KID, adherence are seen through: {trials.reader.name}."),
+        pages.paragraph(f"Settings for all: {settings_of(trials)}", True),
         pages.table(*table_of(rows, summary)),
     ]  # fmt: skip
     failed = dict.fromkeys((cell.row, cell.mesh, cell.error) for cell in cells if cell.error)
@@ -192,7 +192,7 @@ def table_of(rows: Sequence[Row], summary: Mapping[str, Mapping[str, float]]):
 def best_of(name: str, values: Iterable[float]) -> float | None:
     """The best value of a score; of the seam ratios, the one nearest to 1. None where neither end is better."""
     values = list(values)
-    if name in ("seam_ratio", "owner_ratio", "sharpness"):
+    if name in ("seam_ratio", "seam_smooth", "owner_ratio", "sharpness"):
         return min(values, key=lambda value: abs(value - 1))
     more = SCORES[name][3]
     return None if more is None else max(values) if more else min(values)

@@ -28,9 +28,14 @@ class Denoiser(Protocol):
 
 
 class ViewDenoiser(Denoiser, Protocol):
-    """The denoiser of all `N` views of a job; `only` gives that of some of them, with their prompts and depth."""
+    """The denoiser of all `N` views of a job.
+
+    `only` gives that of some of them, with their prompts and depth; `unguided` the one that follows the prompt alone.
+    """
 
     def only(self, views: Sequence[int]) -> Denoiser: ...
+
+    def unguided(self) -> "ViewDenoiser": ...
 
 
 Prediction = Callable[[Tensor, Tensor, Level], Tensor]

@@ -6,14 +6,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from blender_addon.jobs.errors import UserError
 from blender_addon.jobs.files import atomic_write_json, atomic_write_text
 from engine import pages
 from engine.measure.scores import SCORES, pooled_kid
 from engine.mesh_io import FORMATS
-from engine.trials import Cell, Row, Run, Trials, mean_scores
+from engine.trials import Cell, Row, Trials, mean_scores
 
 # What a texture should reach: name -> (least or most, value).
 TARGETS: dict[str, tuple[str, float]] = {
@@ -34,28 +33,25 @@ def meshes_in(folder: Path) -> list[Path]:
     return found
 
 
-def evaluate(folder: Path, out: Path, prompts: Sequence[str], seeds: int, values: Mapping[str, Any], run: Run,
-             judge: Path | None = None, say=lambda line: None) -> list[Cell]:  # fmt: skip
-    """Run and measure every mesh x prompt x seed; writes `evaluate.json` and `evaluate.html` into `out`, anew after each
-    mesh. What is there already is not made again; a mesh that fails is reported and left out of the means."""
-    meshes = meshes_in(folder)
-    trials = Trials(out, values, run, judge, say)
+def evaluate(trials: Trials, meshes: Sequence[Path], prompts: Sequence[str], seeds: int) -> list[Cell]:
+    """Run and measure every mesh x prompt x seed; writes `evaluate.json` and `evaluate.html` into the trials' folder,
+    anew after each mesh. What is there is not made again; a mesh that fails is reported and left out of the means."""
     cells: list[Cell] = []
     for mesh in meshes:
         cells += trials.cells([mesh], [Row("default")], prompts, range(seeds))
-        write(out, trials, cells, len(meshes))
+        write(trials, cells, len(meshes))
     return cells
 
 
-def write(out: Path, trials: Trials, cells: Sequence[Cell], meshes: int) -> None:
+def write(trials: Trials, cells: Sequence[Cell], meshes: int) -> None:
     good = [cell for cell in cells if not cell.error]
     seen = [pair for cell in good if (pair := trials.features(cell)) is not None]
     whole = {**mean_scores(good), **pooled_kid([one for one, _ in seen], [other for _, other in seen])}
-    atomic_write_json(out / "evaluate.json", {
+    atomic_write_json(trials.out / "evaluate.json", {
         "meshes": meshes, "cells": [asdict(cell) for cell in cells], "mean": whole, "settings": trials.base,
         "reader": trials.reader.name, "met": {name: met(name, whole[name]) for name in TARGETS if name in whole},
     })  # fmt: skip
-    atomic_write_text(out / "evaluate.html", page(trials, cells, whole))
+    atomic_write_text(trials.out / "evaluate.html", page(trials, cells, whole))
 
 
 def met(name: str, value: float) -> bool:
@@ -73,9 +69,9 @@ def page(trials: Trials, cells: Sequence[Cell], whole: Mapping[str, float]) -> s
         [("target", ""), *((f"{TARGETS[n][0]} {shown(n, TARGETS[n][1])}" if n in TARGETS else "", "") for n in names)]
     )
     parts = [
-        pages.paragraph(f"{len(meshes)} meshes, {len(cells)} textures. Means over prompts and seeds; red misses its target. "
+        pages.paragraph(f"{len(meshes)} meshes, {len(cells)} textures. Means over prompts and seeds; red misses its "
                         f"KID and adherence are seen through: {trials.reader.name}."),
-        pages.paragraph("Settings: " + (", ".join(f"{k} {v}" for k, v in trials.base.items()) or "the defaults"), True),
+        pages.paragraph(f"Settings: {settings_of(trials)}", True),
         pages.table(headings, rows),
     ]  # fmt: skip
     for cell in cells:
@@ -86,6 +82,10 @@ def page(trials: Trials, cells: Sequence[Cell], whole: Mapping[str, float]) -> s
         for prompt in dict.fromkeys(cell.prompt for cell in cells):
             parts += pictures(trials, [c for c in cells if (c.mesh, c.prompt) == (mesh, prompt) and not c.error][:1])
     return pages.page("Textures, measured", parts)
+
+
+def settings_of(trials: Trials) -> str:
+    return ", ".join(f"{name} {value}" for name, value in trials.base.items()) or "the defaults"
 
 
 def pictures(trials: Trials, cells: Sequence[Cell]) -> list[str]:

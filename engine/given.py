@@ -138,7 +138,8 @@ def _region(folder: Path, job: Job) -> tuple[np.ndarray | None, np.ndarray | Non
 
 def _weights(texels: TexelMap, mesh: Mesh, corners: np.ndarray | None, mask: np.ndarray | None) -> np.ndarray:
     if corners is not None:
-        return np.einsum("mk,mk->m", texels.barycentrics, corners[texels.triangle]).clip(0, 1).astype(np.float32)
+        weights = np.einsum("mk,mk->m", texels.barycentrics, corners[texels.triangle]).clip(0, 1)
+        return np.where(weights > 1 - 1e-5, 1, weights).astype(np.float32)  # barycentrics sum to 1 but for rounding
     if mask is not None:
         every = np.ones(mask.shape, bool)
         return bilinear(mask[..., None], every, *_places(texels, mesh), mask.shape)[:, 0]
@@ -255,15 +256,15 @@ def changed_colour(given: Given, after: Baked, before: Baked | None, detail: flo
     """The texels' new colours f32[M,3] in 0..1, before the region is applied.
 
     after, before: the finished views, and the views it started from, baked (None where `detail` is 0). Where a view
-    sees the surface: after + detail * (texture - before). Elsewhere the texture, moved by the change around it.
+    sees the surface: after + detail * (texture - before). Elsewhere detail * texture, and the rest from around it.
     """
     texture, seen = given.colour, after.owner >= 0
-    new = after.colour if before is None else after.colour + np.float32(detail) * (texture - before.colour)
     if not seen.any():
         return texture
-    change = np.where(seen[:, None], new - texture, np.float32(0))
-    spread = fill_unseen(given.texels.position, given.texels.normal, change.astype(np.float32), seen)
-    return np.clip(texture + spread, 0, 1)
+    kept = np.float32(detail) * texture
+    painted = after.colour if before is None else after.colour - np.float32(detail) * before.colour
+    painted = np.where(seen[:, None], painted, np.float32(0)).astype(np.float32)
+    return np.clip(kept + fill_unseen(given.texels.position, given.texels.normal, painted, seen), 0, 1)
 
 
 def composed(given: Given, colour: np.ndarray, padding: int) -> tuple[np.ndarray, np.ndarray]:

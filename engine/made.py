@@ -40,7 +40,7 @@ class Made:
 
 
 def save_views(out: Path, cameras: Sequence[Camera], views: Tensor) -> dict[str, str]:
-    """Write each painted view [N,3,H,H] in 0..1 as `views/NN-name.png` under `out`. Returns names and paths in `out`."""
+    """Write each painted view [N,3,H,H] in 0..1 as `views/NN-name.png` under `out`. Returns names, and paths in it."""
     (out / "views").mkdir(exist_ok=True)
     written = {}
     for number, (camera, view) in enumerate(zip(cameras, views, strict=True)):

@@ -27,8 +27,9 @@ class Mesh:
     dropped: int = 0  # triangles without area that were left out
 
 
-def from_arrays(arrays: MeshArrays) -> Mesh:
-    """Check a mesh that came from outside, and leave out the triangles without area.
+def from_arrays(arrays: MeshArrays, anywhere: bool = False) -> Mesh:
+    """Check a mesh that came from outside, and leave out the triangles without area. anywhere: its UVs may lie outside
+    the 0-1 square, as in a file; `tiles.lay_out` brings them in.
 
     Missing normals are computed: smooth, with hard edges above 45 degrees. Raises MeshError if the mesh has no faces,
     no UVs, numbers that are not finite, indices out of range, UVs outside the 0-1 square, or no area at all.
@@ -43,7 +44,9 @@ def from_arrays(arrays: MeshArrays) -> Mesh:
     check_indices(triangle_uvs, len(uvs), "UV point")
     check_finite(positions, "vertices", "Delete these vertices or undo what moved them there.")
     check_finite(uvs, "UV points", "Unwrap the mesh again.")
-    check_tiles(uvs[triangle_uvs])
+    if not anywhere:
+        check_tiles(uvs[triangle_uvs])
+        uvs = np.clip(uvs, 0, 1)
     whole = np.ascontiguousarray(has_area(positions[triangles]))
     if not whole.any():
         raise MeshError("All faces of the mesh have zero area.", "Check the object's scale, or select another object.")
@@ -55,7 +58,7 @@ def from_arrays(arrays: MeshArrays) -> Mesh:
     return Mesh(
         np.ascontiguousarray(positions, np.float32),
         triangles,
-        np.clip(uvs, 0, 1, dtype=np.float32),
+        np.ascontiguousarray(uvs, np.float32),
         np.ascontiguousarray(triangle_uvs[whole], np.int32),
         normals,
         int(np.count_nonzero(~whole)),
@@ -76,7 +79,7 @@ def check_finite(points: np.ndarray, what: str, action: str) -> None:
 
 
 def check_tiles(corners: np.ndarray) -> None:
-    """Refuse UVs outside the 0-1 square: UDIM tiles are not there yet, and wrapping would paint charts over others."""
+    """Refuse UVs outside the 0-1 square, where `tiles.lay_out` has not brought them in."""
     outside = outside_square(corners)
     if not outside.any():
         return
@@ -85,7 +88,7 @@ def check_tiles(corners: np.ndarray) -> None:
     where = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
     raise MeshError(
         f"{percent(outside.mean())} of the faces have UVs outside the 0-1 square (tile {where}).",
-        "In the UV editor, select all and use UV > Pack Islands. Several UDIM tiles are not supported yet.",
+        "In the UV editor, select all and use UV > Pack Islands.",
     )
 
 

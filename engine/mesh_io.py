@@ -48,7 +48,8 @@ def load_mesh(path: Path) -> tuple[Mesh, list[str]]:
     """Everything in a mesh file as one mesh, and notes on what was done to it, a sentence each.
 
     The scene's transforms are applied. The file's own UVs are kept (glTF: the first set); xatlas makes them if no
-    object has any. Raises MeshError for files that cannot be read, hold no faces, or mix objects with and without UVs.
+    object has any; they may lie outside 0-1. Raises MeshError for files that cannot be read, hold no faces, or mix objects
+    with and without UVs.
     """
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
@@ -70,7 +71,7 @@ def load_mesh(path: Path) -> tuple[Mesh, list[str]]:
         message = f"{len(bare)} of {len(parts)} objects in {path.name} have no UVs: {names}."
         raise MeshError(message, "Unwrap or remove them.")
     arrays = unwrapped(parts, notes) if bare else joined(parts)
-    return from_arrays(arrays), notes
+    return from_arrays(arrays, anywhere=True), notes
 
 
 def read_parts(path: Path) -> tuple[list[Part], list[str]]:

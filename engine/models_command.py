@@ -75,7 +75,7 @@ def _list(as_json: bool) -> int:
         gated = "; gated" if row["gated"] else ""
         print(f"{row['name']:<58} {row['family']:<12} {row['role']:<8} {row['state']}")
         memory = f", about {row['memory_gb']:g} GB of graphics memory" if row["memory_gb"] else ""
-        print(f"    {row['good_for']}; {row['size_gb']:g} GB{memory}\n    {row['licence']}{gated}{pinned}")
+        print(f"    {row['good_for']}; {row['size_gb']:g} GB{memory}\n    {row['licence'].rstrip('.')}{gated}{pinned}")
     return OK
 
 
@@ -90,7 +90,7 @@ def _add(name: str) -> int:
     if removed:
         print(f"{removed} damaged or missing file{'s' if removed > 1 else ''} will be fetched again.", file=sys.stderr)
     require_room(download_size(name, parts, files), repository_folder(repository))
-    folder = fetch(name, parts, files)
+    folder = fetch(name, parts, files, ask=True)
     state = state_of(f"{repository}@{folder.revision}", contents=True)
     if state is None or state.faults:
         raise ModelError(f'"{name}" is not whole: {state.faults[0] if state else "nothing came"}.', "Add it again.")
@@ -101,7 +101,7 @@ def _add(name: str) -> int:
 
 
 def _verify(name: str) -> int:
-    if name == "swatch" or Path(name).expanduser().is_dir() and name:
+    if name == "swatch" or (Path(name).expanduser().is_dir() and name):
         print(f"{name}: {verify_manifest(find_folder(name))} files agree with their checksums.")
         return OK
     names = [name] if name else [one.name for one, state in listing() if state is not None]

@@ -22,7 +22,8 @@ table { border-collapse: collapse; font-size: .87rem; font-variant-numeric: tabu
 th, td { padding: .28rem .6rem; border-bottom: 1px solid #8884; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 th { vertical-align: bottom; white-space: normal; max-width: 6.5rem; font-weight: 600; }
-td.best { font-weight: 700; } td.missed { color: #c0392b; } td.error { color: #c0392b; text-align: left; white-space: normal; }
+td.best { font-weight: 700; } td.missed { color: #c0392b; }
+td.error { color: #c0392b; text-align: left; white-space: normal; }
 figure { margin: .5rem 0; } figure img { width: 100%; max-width: 1500px; display: block; background: #f2f2f2; }
 figcaption { font-size: .85rem; margin-top: .15rem; }
 """

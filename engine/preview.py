@@ -40,6 +40,10 @@ class Watcher:
         self.done = 0
         self._shown = 0
 
+    def part(self, before: int, total: int) -> Callable[[int, int, Callable[[], Tensor]], None]:
+        """What one of several passes is told to tell: it counts its own view denoisings, of `total` after `before`."""
+        return lambda done, _, images: self(before + done, total, images)
+
     def __call__(self, done: int, total: int, images: Callable[[], Tensor]) -> None:
         self.done = done
         self.progress.step(done, total)

@@ -10,35 +10,37 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from blender_addon.jobs.folder import OUTPUTS, PREVIEW_FILE, read_job, write_result
+from blender_addon.jobs.errors import JobError
+from blender_addon.jobs.folder import OUTPUTS, PREVIEW_FILE, Job, needs_texture, read_job, write_result
 from engine.cameras import backward
+from engine.denoiser import ViewDenoiser
+from engine.detail import Closer, check_detail, detail_calls, look_closer
 from engine.device import describe, pick_device
-from engine.finish import seen_share, texture_image
 from engine.finish.agreement import agreement
-from engine.finish.bake import Baked, bake_views
 from engine.finish.contact import contact_sheet
-from engine.finish.fill import fill_unseen
-from engine.given import Given, changed_colour, composed, edit_of, fine_detail, given_views, read_given, write_picture
+from engine.given import edit_of, given_views, read_given
 from engine.made import Made, save_maps, save_views
-from engine.mesh import from_arrays, mesh_remarks
-from engine.methods import Facts, Task, pick_method
-from engine.models import follows_instructions
+from engine.mesh import Mesh, from_arrays, mesh_remarks
+from engine.methods import Facts, Method, Task, pick_method
+from engine.models import Model, follows_instructions
 from engine.models.view_attention import view_attention
 from engine.models.wishes import controls_of, extras_of, style_of
+from engine.painting import begin, check_windows
 from engine.preview import Watcher, write_preview
 from engine.progress import Progress
 from engine.prompts import view_prompts, wish
 from engine.raster import pick_rasterizer
-from engine.raster.gbuffer import render_gbuffer
-from engine.raster.texels import TexelMap, rasterize_uv
+from engine.raster.gbuffer import GBuffer, render_gbuffer
 from engine.report import Report
 from engine.spaces.uv import UVTexture
+from engine.tiles import lay_out
 from engine.warm import Models
 
 
 def run_job(
-    folder: Path, progress: Progress, models: Models, keep: Callable[[Made], None] = lambda made: None
+    folder: Path, progress: Progress, models: Models, keep: Callable[[Made], None] | None = None
 ) -> dict:
     """Texture the mesh of the job in `folder`; returns what `result.json` says.
 
@@ -50,7 +52,10 @@ def run_job(
     with progress.phase("load"):
         job = read_job(folder)
         settings = job.settings
-        mesh = from_arrays(job.mesh)
+        arrays, windows = lay_out(job.mesh, settings["uv_tiles"], chosen_faces(job))
+        mesh = from_arrays(arrays)
+        check_windows(windows, needs_texture(settings))
+        check_detail(settings, settings["view_size"], needs_texture(settings))
         given = read_given(folder, job, mesh)
         facts = Facts(len(job.cameras), starts=given is not None, edits=follows_instructions(settings["model"]))
         method = pick_method(settings, facts)
@@ -58,9 +63,10 @@ def run_job(
         model = models.get(settings["model"], device, extras_of(settings))
         rasterizer = pick_rasterizer(settings["rasterizer"], device)
         size = settings["view_size"] or model.view_size
+        check_detail(settings, size, given is not None)
         pick_method(settings, replace(facts, edits=getattr(model, "edits", False)))  # a hub's model is known only now
         report = Report(job, model.info, describe(device), rasterizer.name, size)
-        for note in [*mesh_remarks(mesh), *model.prompt_notes(wish(settings))]:
+        for note in [*mesh_remarks(mesh), *model.info.get("notes", ()), *model.prompt_notes(wish(settings))]:
             report.remark(note)
             progress.warn(note)
 
@@ -71,63 +77,74 @@ def run_job(
         before, region = given_views(given, pixel_space, mesh, gbuffer)
 
     with progress.phase("condition"):
-        prompts, avoids = view_prompts(job.cameras, settings, settings["direction_prompts"] and not model.known_words)
-        guidance = settings["guidance"]
-        if guidance < 0:
-            guidance = method.guidance(settings, model.default_guidance)
-        rescale = settings["guidance_rescale"] if settings["guidance_rescale"] >= 0 else model.default_guidance_rescale
-        denoiser = model.denoiser(
-            prompts, avoids, controls_of(settings, gbuffer, mesh, job.cameras), guidance, rescale, settings["control_scale"],
-            settings["view_batch"] or None, view_attention(job.cameras, settings),
-            (settings["guidance_start"], settings["guidance_end"]), style_of(settings), tell=progress.warn,
-            **edit_of(settings, before),
-        )  # fmt: skip
+        bind = partial(bound, job, mesh, model, method, before, progress.warn)
+        denoiser = bind(gbuffer)
 
-    with progress.phase("denoise", total := method.calls(settings, len(job.cameras))):
+    total = method.calls(settings, len(job.cameras)) + (closer := detail_calls(settings, len(job.cameras)))
+    with progress.phase("denoise", total):
         watch = Watcher(folder, progress, settings["preview_every"] * len(job.cameras))
         generator = torch.Generator().manual_seed(settings["seed"])
-        images = method.paint(
-            Task(denoiser, latent_space, pixel_space, model, partial(model.levels, size=size), settings, generator, watch,
-                 before, region, torch.from_numpy(backward(job.cameras)))
-        )
+        task = Task(denoiser, latent_space, pixel_space, model, partial(model.levels, size=size), settings, generator,
+                    watch.part(0, total), before, region, torch.from_numpy(backward(job.cameras)))  # fmt: skip
+        images = method.paint(task)
+        if closer:
+            second = Closer(mesh, job.cameras, rasterizer, model, bind, settings)
+            images, pixel_space = look_closer(second, images, task, watch.part(total - closer, total))
         report.note(view_denoisings=watch.done, view_denoisings_foreseen=total)
 
     with progress.phase("bake"):
         views = (images.clamp(-1, 1) + 1) / 2
-        texels = rasterize_uv(mesh, settings["texture_size"]) if given is None else given.texels
-        baked = bake_views(views, texels, mesh, job.cameras, rasterizer)
-        report.note(coverage=round(seen_share(mesh, texels, baked.owner >= 0), 4),
-                    agreement_db=agreement(views, pixel_space.pairs))
+        work = begin(given, mesh, windows, job.cameras, rasterizer, settings, pixel_space.pairs, model, before, views)
+        report.note(coverage=round(work.coverage, 4), agreement_db=agreement(views, pixel_space.pairs))
     with progress.phase("fill"):
-        bake = partial(bake_views, texels=texels, mesh=mesh, cameras=job.cameras, rasterizer=rasterizer)
-        finest = (None, 0.0) if given is None else fine_detail(settings, model, before, bake)
-        colour, picture, texture = finished(given, texels, baked, finest, settings["padding"])
-        keep(Made(job, mesh, model, rasterizer, views, pixel_space.pairs, texels, baked, colour, texture))
+        report.note(**work.complete())
+        if keep is not None:
+            keep(Made(job, mesh, model, rasterizer, views, pixel_space.pairs, work.texels, work.baked,
+                      work.texture.reshape(-1, 3)[work.texels.index], work.texture))
 
     with progress.phase("write"):
         out = folder / OUTPUTS
         out.mkdir(exist_ok=True)
-        write_picture(out / "texture.png", picture, report.png_text())
-        images = {"base_color": f"{OUTPUTS}/texture.png"}
+        files = work.write(out, report.png_text())
         if settings["contact_sheet"]:
-            contact_sheet(mesh, texture, out / "contact.png", rasterizer)
-            images["contact"] = f"{OUTPUTS}/contact.png"
+            contact_sheet(mesh, work.texture, out / "contact.png", rasterizer)
+            files["contact"] = "contact.png"
         if settings["save_views"]:
-            extra = {**save_views(out, job.cameras, views), **save_maps(out, texels, baked)}
-            images.update({name: f"{OUTPUTS}/{path}" for name, path in extra.items()})
+            files.update(save_views(out, job.cameras, views), **save_maps(out, work.texels, work.baked))
+        images = {name: f"{OUTPUTS}/{path}" for name, path in files.items()}
         write_preview(folder / PREVIEW_FILE, views * 2 - 1)
     result = {"status": "done", "images": images, "report": report.finish(progress.seconds), "error": None}
     write_result(folder, result)
     return result
 
 
-def finished(
-    given: Given | None, texels: TexelMap, baked: Baked, finest: tuple[Baked | None, float], padding: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The colours f32[M,3] of all texels, the picture to be written, and the same as f32[T,T,3]."""
-    if given is None:
-        colour = fill_unseen(texels.position, texels.normal, baked.colour, baked.owner >= 0)
-        texture = texture_image(colour, texels, padding)
-        return colour, texture, texture
-    colour = changed_colour(given, baked, *finest)
-    return colour, *composed(given, colour, padding)
+def bound(
+    job: Job, mesh: Mesh, model: Model, method: Method, before: Tensor | None, tell: Callable, gbuffer: GBuffer
+) -> ViewDenoiser:
+    """The model's denoiser of the job's views, with what is asked of it and what they see bound in."""
+    settings = job.settings
+    prompts, avoids = view_prompts(job.cameras, settings, settings["direction_prompts"] and not model.known_words)
+    guidance = settings["guidance"]
+    if guidance < 0:
+        guidance = method.guidance(settings, model.default_guidance)
+    rescale = settings["guidance_rescale"] if settings["guidance_rescale"] >= 0 else model.default_guidance_rescale
+    controls = controls_of(settings, gbuffer, mesh, job.cameras) if model.follows_mesh else None
+    return model.denoiser(
+        prompts, avoids, controls, guidance, rescale, settings["control_scale"], settings["view_batch"] or None,
+        view_attention(job.cameras, settings), (settings["guidance_start"], settings["guidance_end"]),
+        style_of(settings), tell=tell, **edit_of(settings, before),
+    )  # fmt: skip
+
+
+def chosen_faces(job: Job) -> np.ndarray | None:
+    """bool[F]: the faces whose material slot is among those an object's record wants painted ("paint"); None for all."""
+    arrays, wanted = job.mesh, [record.get("paint") for record in job.objects]
+    if arrays.objects is None or arrays.materials is None or all(slots is None for slots in wanted):
+        return None
+    chosen = np.ones(len(arrays.triangles), bool)
+    for number, slots in enumerate(wanted):
+        if slots is not None:
+            if not isinstance(slots, list) or not all(isinstance(slot, int) for slot in slots):
+                raise JobError(f"The slots to be painted of object {number} are no list of numbers.", "Start the job again.")
+            chosen[arrays.objects == number] = np.isin(arrays.materials[arrays.objects == number], slots)
+    return chosen

@@ -14,7 +14,6 @@ from itertools import pairwise
 from torch import Tensor
 
 from blender_addon.jobs.errors import SettingsError
-
 from engine.denoiser import Denoiser, implied_noise
 from engine.schedule import Level
 

@@ -55,8 +55,8 @@ def levels_from_config(
         final: "clean" ends at sigma 0; "config" ends where the config says (`set_alpha_to_one: false`
             and `final_sigmas_type: sigma_min` stop at the first training level, as Stable Diffusion's do).
         mu: the resolution-dependent shift of flow models with `use_dynamic_shifting`; see `flow_shift`.
-        even: flow levels 1, (steps - 1) / steps, ..., 1 / steps before the shift, as FLUX's pipelines ask for; else down to
-            the lowest level of training, as the scheduler does by itself.
+        even: flow levels 1, (steps - 1) / steps, ..., 1 / steps before the shift, as FLUX's pipelines ask for; else
+            down to the lowest level of training, as the scheduler does by itself.
 
     Raises:
         ModelError: an unknown class, or a field that would change the levels and is not supported.
@@ -120,7 +120,7 @@ def _vp_levels(config: Mapping, name: str, steps: int, final: str) -> list[Level
         chosen = power[times.astype(int)]
         alpha, sigma = np.sqrt(chosen), np.sqrt(1 - chosen)
     levels = [Level(float(a), float(s), float(t)) for a, s, t in zip(alpha, sigma, times, strict=True)]
-    stops_early = config.get("final_sigmas_type") == "sigma_min" or (
+    stops_early = name == "TCDScheduler" or config.get("final_sigmas_type") == "sigma_min" or (
         name in _DDIM and not config.get("set_alpha_to_one", name != "PNDMScheduler"))
     if final == "config" and stops_early:
         return [*levels, Level(math.sqrt(power[0]), math.sqrt(1 - power[0]), 0.0)]

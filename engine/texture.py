@@ -92,6 +92,10 @@ def texture_file(
     for name, relative in result["images"].items():
         shutil.copyfile(inside(folder, relative), out / ("texture.png" if name == "base_color" else f"{name}.png"))
     (out / "report.json").write_text(json.dumps(result["report"], indent=1), encoding="utf-8")
+    tiles = [name for name in result["images"] if name.startswith("base_color.")]
+    if tiles:
+        print(f"Textured: {out / tiles[0]}.png and the other tiles; a .glb knows no UDIM, so none is written.", file=sys.stderr)
+        return code
     save_glb(out / f"{path.stem}.glb", mesh, out / "texture.png")
     print(f"Textured: {out / (path.stem + '.glb')}\nLook at:  {out / 'contact.png'}", file=sys.stderr)
     return code

@@ -33,7 +33,7 @@ from engine.pages import jpeg, strip
 from engine.report import ASIDE
 from engine.texture import job_from_file
 
-METRICS = 1  # raise when a measure's definition changes: kept cells are then made again
+METRICS = 2  # raise when a measure's definition changes: kept cells are then made again
 REFERENCES = 2  # rounds of single views per mesh and prompt
 PAPER = 0.95
 Run = Callable[[Path, Callable[[Made], None]], str]
@@ -196,7 +196,8 @@ class Trials:
         if path.is_file():
             with np.load(path, allow_pickle=False) as file:
                 return Reference(file["features"], float(file["energy"])), key
-        rounds = [single_views(made.model, place.stage, settings, 2**31 + number) for number in range(REFERENCES)]
+        seeds = range(2**31, 2**31 + REFERENCES)  # beyond those of jobs
+        rounds = [single_views(made.model, place.stage, place.mesh, settings, seed) for seed in seeds]
         found = Reference.of(torch.cat(rounds), place.stage, self.reader)
         np.savez(path, features=found.features, energy=np.float64(found.energy or 0.0))
         self._picture(key, place.stage, rounds[0], None)

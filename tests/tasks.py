@@ -47,6 +47,9 @@ class Counted:
     def only(self, views: Sequence[int]) -> Counted:
         return Counted(self.denoiser, tuple(self.views[view] for view in views), self.count)
 
+    def unguided(self) -> Counted:
+        return self
+
 
 @dataclass
 class Watched:

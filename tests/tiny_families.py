@@ -116,10 +116,12 @@ def write_tiny_style(folder: Path, unet: nn.Module, deep: bool = False, seed: in
     )  # fmt: skip
     randomize(encoder).save_pretrained(folder / "image_encoder")
     width = unet.config.cross_attention_dim
-    tensors = {"image_proj.proj.weight": torch.randn(4 * width, 10), "image_proj.proj.bias": torch.randn(4 * width),
-               "image_proj.norm.weight": torch.rand(width) + 0.5, "image_proj.norm.bias": torch.randn(width)}  # fmt: skip
+    tensors = {
+        "image_proj.proj.weight": torch.randn(4 * width, 10), "image_proj.proj.bias": torch.randn(4 * width),
+        "image_proj.norm.weight": torch.rand(width) + 0.5, "image_proj.norm.bias": torch.randn(width),
+    }  # fmt: skip
     number = 1  # odd numbers, in the order of the processors
-    for name, processor in unet.attn_processors.items():
+    for name in unet.attn_processors:
         if name.endswith("attn2.processor"):
             layer = unet.get_submodule(name.removesuffix(".processor"))
             for half in ("k", "v"):
@@ -134,7 +136,8 @@ def write_tiny_style(folder: Path, unet: nn.Module, deep: bool = False, seed: in
 SD3_SCHEDULER = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}
 FLUX_SCHEDULER = {
     "_class_name": "FlowMatchEulerDiscreteScheduler", "base_image_seq_len": 256, "base_shift": 0.5,
-    "max_image_seq_len": 4096, "max_shift": 1.15, "num_train_timesteps": 1000, "shift": 3.0, "use_dynamic_shifting": True,
+    "max_image_seq_len": 4096, "max_shift": 1.15, "num_train_timesteps": 1000, "shift": 3.0,
+    "use_dynamic_shifting": True,
 }  # fmt: skip
 FLOW_LATENTS = 4
 T5_WIDTH = 40
@@ -143,7 +146,8 @@ T5_WIDTH = 40
 def t5_tokenizer() -> T5TokenizerFast:
     """A T5 tokenizer that knows WORDS and single letters."""
     pieces = ["▁" + word for word in WORDS] + ["▁", *"abcdefghijklmnopqrstuvwxyz"]
-    vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)] + [(piece, -float(k)) for k, piece in enumerate(pieces)]
+    vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    vocabulary += [(piece, -float(k)) for k, piece in enumerate(pieces)]
     return T5TokenizerFast(vocab=vocabulary, extra_ids=0, model_max_length=LENGTH)
 
 
@@ -167,8 +171,8 @@ def write_tiny_sd3(folder: Path, control: bool = True, t5: bool = True, seed: in
     """SD 3.5 with a ControlNet, and with or without its T5."""
     torch.manual_seed(seed)
     parts: dict[str, Any] = {
-        "vae": flow_codec(), "transformer": SD3Transformer2DModel(num_layers=2, out_channels=FLOW_LATENTS, qk_norm="rms_norm",
-                                                                  dual_attention_layers=(0,), **SD3_BLOCKS),
+        "vae": flow_codec(), "transformer": SD3Transformer2DModel(
+            num_layers=2, out_channels=FLOW_LATENTS, qk_norm="rms_norm", dual_attention_layers=(0,), **SD3_BLOCKS),
         "text_encoder": clip_text(CLIPTextModelWithProjection, POOLED), "tokenizer": tokenizer(),
         "text_encoder_2": clip_text(CLIPTextModelWithProjection, POOLED), "tokenizer_2": tokenizer(),
         "text_encoder_3": t5_text() if t5 else None, "tokenizer_3": t5_tokenizer() if t5 else None,
@@ -188,11 +192,13 @@ FLUX_BLOCKS = {
 
 def flux_transformer(pictures: int = 1, told: bool = True) -> FluxTransformer2DModel:
     channels = 4 * FLOW_LATENTS
-    return FluxTransformer2DModel(in_channels=channels * pictures, out_channels=channels, guidance_embeds=told, **FLUX_BLOCKS)
+    return FluxTransformer2DModel(
+        in_channels=channels * pictures, out_channels=channels, guidance_embeds=told, **FLUX_BLOCKS
+    )
 
 
 def write_tiny_flux(folder: Path, control: str = "", told: bool = True, seed: int = 0) -> Path:
-    """FLUX.1. control: "", "union", "plain" ControlNets, or "joined" as FLUX.1 Depth. told: guidance is an input (dev)."""
+    """FLUX.1. control: "", "union", "plain", or "joined" as FLUX.1 Depth. told: guidance is an input (dev)."""
     torch.manual_seed(seed)
     channels = 4 * FLOW_LATENTS
     joined = control == "joined"
@@ -202,8 +208,10 @@ def write_tiny_flux(folder: Path, control: str = "", told: bool = True, seed: in
         "text_encoder_2": t5_text(), "tokenizer_2": t5_tokenizer(),
     }  # fmt: skip
     if control in ("union", "plain"):
-        parts["controlnet"] = FluxControlNetModel(in_channels=channels, guidance_embeds=told,
-                                                  num_mode=4 if control == "union" else None, **FLUX_BLOCKS)  # fmt: skip
+        modes = 4 if control == "union" else None
+        parts["controlnet"] = FluxControlNetModel(
+            in_channels=channels, guidance_embeds=told, num_mode=modes, **FLUX_BLOCKS
+        )
     kind = "FluxControlPipeline" if joined else "FluxControlNetPipeline" if control else "FluxPipeline"
     scheduler = FLUX_SCHEDULER if told else {**SD3_SCHEDULER, "shift": 1.0}
     return write_pipeline(folder, kind, parts, scheduler)

@@ -43,9 +43,9 @@ def write_tiny_model(
 ) -> Path:  # fmt: skip
     """Writes a whole pipeline folder and returns it."""
     torch.manual_seed(seed)
-    parts = {"vae": _codec(codec), "text_encoder": _text_encoder(), "unet": _unet()}
+    parts = {"vae": _codec(codec), "text_encoder": _text_encoder(), "unet": tiny_unet()}
     if control:
-        parts["controlnet"] = _controlnet(control_reads_text)
+        parts["controlnet"] = tiny_controlnet(control_reads_text)
     for name, module in parts.items():
         randomize(module).save_pretrained(folder / name, safe_serialization=True)
     tokenizer().save_pretrained(folder / "tokenizer")
@@ -150,15 +150,15 @@ def _text_encoder() -> CLIPTextModel:
     )  # fmt: skip
 
 
-def _unet() -> UNet2DConditionModel:
+def tiny_unet(in_channels: int = 4, **more: Any) -> UNet2DConditionModel:
     return UNet2DConditionModel(
-        sample_size=LATENT, in_channels=4, out_channels=4, block_out_channels=WIDTHS, layers_per_block=1,
+        sample_size=LATENT, in_channels=in_channels, out_channels=4, block_out_channels=WIDTHS, layers_per_block=1,
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=TEXT_WIDTH, attention_head_dim=2, norm_num_groups=8,
+        cross_attention_dim=TEXT_WIDTH, attention_head_dim=2, norm_num_groups=8, **more,
     )  # fmt: skip
 
 
-def _controlnet(reads_text: bool) -> ControlNetModel:
+def tiny_controlnet(reads_text: bool = True) -> ControlNetModel:
     first, middle = "CrossAttnDownBlock2D", "UNetMidBlock2DCrossAttn"
     if not reads_text:
         first, middle = "DownBlock2D", "UNetMidBlock2D"

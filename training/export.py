@@ -16,6 +16,7 @@ CLASSES = {
     "vae": ["engine.models.patch_codec", "LinearPatchCodec"], "text_encoder": ["transformers", "CLIPTextModel"],
     "tokenizer": ["transformers", "CLIPTokenizer"], "unet": ["diffusers", "UNet2DConditionModel"],
     "controlnet": ["diffusers", "ControlNetModel"], "scheduler": ["diffusers", "DDIMScheduler"]}
+VERSION = 1    # of the recipe and its words
 DEFAULTS = dict(steps=20, guidance=2.0, guidance_rescale=0.7)
 
 
@@ -36,10 +37,11 @@ def export(networks, codec, recipe, facts, folder):
         for path in weights:
             path.chmod(0o644)
         _write(fresh / "swatch.json", {
-            "name": "swatch", "version": 0, "view_size": recipe.view_size, "latent_factor": recipe.patch,
+            "name": "swatch", "version": VERSION, "view_size": recipe.view_size, "latent_factor": recipe.patch,
             "latent_channels": recipe.channels, "defaults": DEFAULTS, "words": known_words(), "training": facts,
             "bytes": sum(p.stat().st_size for p in weights),
-            "sha256": {str(p.relative_to(fresh)): hashlib.sha256(p.read_bytes()).hexdigest() for p in weights}})
+            "sha256": {p.relative_to(fresh).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+                       for p in sorted(fresh.rglob("*")) if p.suffix in (".safetensors", ".json", ".txt")}})
 
     replace_by(folder, write)
 

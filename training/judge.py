@@ -39,7 +39,7 @@ class Schooling:
     views: int = 384            # shapes it sees
     iterations: int = 1300
     batch: int = 32
-    learning_rate: float = 3e-3
+    learning_rate: float = 1.5e-3
     width: int = 48
 
     @property
@@ -174,7 +174,7 @@ def school(pool, codec, words, schooling, log=print):
     optimizer = torch.optim.AdamW(judge.parameters(), lr=schooling.learning_rate, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, schooling.learning_rate, schooling.iterations, pct_start=0.1)
-    shelf = []
+    shelf, recent = [], []
     for i in range(schooling.iterations):
         if i % 2 == 0 or len(shelf) < SHELF:            # every second lesson is an old one again
             with torch.no_grad():
@@ -189,11 +189,13 @@ def school(pool, codec, words, schooling, log=print):
         loss = loss - (colour_targets(specs, judge.colours) * colour.log_softmax(1)).sum(1).mean()
         optimizer.zero_grad()
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(judge.parameters(), 2.0)
         optimizer.step()
         schedule.step()
+        recent = [*recent[-49:], (loss.item(), (material.argmax(1) == truth).float().mean().item())]
         if i % 50 == 49:
-            right = (material.argmax(1) == truth).float().mean().item()
-            log(f"judge {i + 1} of {schooling.iterations}: loss {loss.item():.3f}, material {right:.2f}")
+            loss, right = (sum(column) / len(recent) for column in zip(*recent, strict=True))
+            log(f"judge {i + 1} of {schooling.iterations}: loss {loss:.2f}, material {right:.2f}")
     return judge.eval()
 
 

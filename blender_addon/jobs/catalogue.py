@@ -38,7 +38,7 @@ class Entry:
     @property
     def verified(self) -> bool:
         """Whether its revision was pinned, so that two machines get the same files."""
-        return self.role == "model" and self.name == "swatch" or bool(self.revision)
+        return (self.role == "model" and self.name == "swatch") or bool(self.revision)
 
 
 _FEW = (("guidance", 1.0), ("schedule", "trailing"))
@@ -65,14 +65,16 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry("stabilityai/stable-diffusion-xl-base-1.0", "SDXL", "model", "1024 pixel views, detail and prompts",
           "CreativeML OpenRAIL++-M", 6.9, 11.0, commercial="conditions"),
     Entry("stabilityai/sdxl-turbo", "SDXL", "model", "a look in 1 to 4 steps at 512 pixels",
-          "Stability AI Non-Commercial", 6.9, 10.0, commercial="no", settings=(*_FEW, ("steps", 4), ("view_size", 512))),
+          "Stability AI Non-Commercial", 6.9, 10.0, commercial="no",
+          settings=(*_FEW, ("steps", 4), ("view_size", 512))),
     Entry("diffusers/controlnet-depth-sdxl-1.0", "SDXL", "control", "depth for SDXL", "OpenRAIL++", 2.5,
           commercial="conditions"),
     Entry("diffusers/controlnet-canny-sdxl-1.0", "SDXL", "control", "edges for SDXL", "OpenRAIL++", 2.5,
           commercial="conditions"),
     Entry("xinsir/controlnet-union-sdxl-1.0", "SDXL", "control", "depth, normals and edges in one, for SDXL",
           "Apache-2.0", 2.5),
-    Entry("madebyollin/sdxl-vae-fp16-fix", "SDXL", "vae", "SDXL's autoencoder without overflow in float16", "MIT", 0.17),
+    Entry("madebyollin/sdxl-vae-fp16-fix", "SDXL", "vae", "SDXL's autoencoder without overflow in float16",
+          "MIT", 0.17),
     Entry("stabilityai/stable-diffusion-3.5-medium", "SD 3.5", "model", "newer prompts on 16 GB",
           "Stability AI Community", 16.0, 18.0, gated=True, commercial="conditions"),
     Entry("stabilityai/stable-diffusion-3.5-large", "SD 3.5", "model", "newer prompts, depth and edges",

@@ -45,7 +45,8 @@ def weighted(text: str, key: str) -> list[tuple[str, float]]:
         if not name or number is None:
             name, number = entry, 1.0
         if not -LARGEST <= number <= LARGEST or number != number:
-            raise SettingsError(f"{key} gives {name!r} the weight {number:g}; allowed: {-LARGEST:g} to {LARGEST:g}.", key=key)
+            allowed = f"allowed: {-LARGEST:g} to {LARGEST:g}"
+            raise SettingsError(f"{key} gives {name!r} the weight {number:g}; {allowed}.", key=key)
         found.append((name.strip(), number))
     return found
 

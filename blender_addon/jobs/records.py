@@ -135,7 +135,7 @@ def edited_size(width: int, height: int, name: str) -> int:
             return setting.check(width)
     except SettingsError:
         pass
-    near = round(max(width, height) / setting.multiple) * setting.multiple
+    near = -(-max(width, height) // setting.multiple) * setting.multiple
     near = int(min(max(near, setting.minimum), setting.maximum))
     raise SettingsError(f"The picture {name} is {width} x {height} pixels; a texture to start from is square, with "
                         f"{setting.allowed}.", f"Scale it to {near} x {near}.", key="start")

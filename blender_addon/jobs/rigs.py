@@ -24,7 +24,7 @@ def build_rig(name: str, n: int, positions: np.ndarray, aspect: float = 1.0) -> 
     `positions` [V,3] world; points that are not finite are left out. `aspect` is width / height. The
     cameras look at the centre of the bounding box, from as near as the tightest view allows: there the
     object fills FILL of the frame, in the others it stays inside. "auto" covers the object all around,
-    from above and (n >= 8) from below; "ring" is level. The rig "scene" is made by the add-on.
+    from above and (n >= 6) from below; "ring" is level. The rig "scene" is made by the add-on.
     """
     if name not in RIGS:
         action = "Run the job from Blender, or choose auto or ring." if name == "scene" else ""
@@ -53,12 +53,14 @@ def rig_at(angles: list[tuple[float, float]], positions: np.ndarray, aspect: flo
 def auto_angles(n: int) -> list[tuple[float, float]]:
     """Gives n (azimuth, elevation) pairs in degrees; azimuth 0 is the front, 90 the object's +X side.
 
-    A ring alternating between +25 and -15 (5 views and more: with a top view, 8 and more: with one
-    from below), and above 12 views as many level bands as the sphere needs, denser near the equator.
+    A ring alternating between +25 and -15 (5 views: with one from above, 6 and more: with one from above
+    and one from below), and above 12 views as many level bands as the sphere needs, denser near the
+    equator. At 6 views the two instead of two more in the ring raise what is seen within 60 degrees from
+    78 to 82 % of a sphere, from 80 to 89 of a torus, from 85 to 89 of Suzanne; at 8 by 6 to 9 of 100.
     """
     if n < 5:
         return _circle(n, [25.0, -15.0])
-    if n < 8:
+    if n < 6:
         return [*_circle(n - 1, [25.0, -15.0]), (0.0, 80.0)]
     if n <= 12:
         return [*_circle(n - 2, [25.0, -15.0]), (0.0, 80.0), (0.0, -65.0)]

@@ -15,7 +15,7 @@ from engine.raster.texels import TexelMap
 from engine.tiles import PLAIN
 
 from .bake import prepare
-from .fill import Filler
+from .fill import ENOUGH, Filler
 from .pad import pad_charts
 from .seams import level_seams
 from .sheet import Sheet
@@ -70,7 +70,8 @@ def fill_sheets(sheets: Sequence[Sheet]) -> None:
                 colour = sheet.image.reshape(-1, 3)[texels.index]
                 yield texels.position, texels.normal, colour, sheet.owner.reshape(-1)[texels.index] >= 0
 
-    filler = Filler.of(parts(), corners.min(0), corners.max(0))
+    texels = sum(int(np.count_nonzero(sheet.uv.ids != -1)) for sheet in sheets)
+    filler = Filler.of(parts(), corners.min(0), corners.max(0), 1 + texels // ENOUGH)
     for sheet in (sheet for sheet, some in zip(sheets, lost, strict=True) if some):
         for texels in sheet.parts():
             unseen = sheet.owner.reshape(-1)[texels.index] < 0

@@ -16,6 +16,7 @@ from torch import Tensor
 from blender_addon.jobs.folder import Camera
 from engine.mesh import Mesh
 from engine.raster import Rasterizer
+from engine.raster.jit import kernel
 from engine.raster.texels import TexelMap, rasterize_uv
 from engine.raster.visibility import Sight, sight, visible
 from engine.spaces.uv import meeting_size
@@ -57,9 +58,9 @@ class Sources:
         """What the views say about these texels; costs N bytes and about 60 N bytes per view that sees one."""
         pairs = texel_pairs(mesh, self.screen, self.ids, self.away, texels, self.sight.visible(texels),
                             feather(self.ids.shape[1]), self.steepest)  # fmt: skip
-        weight, total = pairs.weights(SHARP)
+        weight, _ = pairs.weights(SHARP)
         colour = collect_sharp(pairs, weight, self.pixels, self.spline)
-        owner, confidence = best_view(pairs, weight, total)
+        owner, confidence = best_view(pairs, weight)
         return Baked(np.clip(colour, 0, 1, out=colour), confidence, owner)
 
 
@@ -122,12 +123,17 @@ def part(texels: TexelMap, rows: slice) -> TexelMap:
     return replace(texels, **{name: value[rows] for name, value in values.items() if isinstance(value, np.ndarray)})
 
 
-def best_view(pairs: Pairs, weight: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def best_view(pairs: Pairs, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The view i16[M] with the largest weight (-1 if unseen) and its cosine, less near edges, f32[M]."""
-    seen = np.flatnonzero(total > 0)
-    order = np.lexsort((weight, pairs.texel()))
-    last = order[pairs.start[seen + 1] - 1]
     owner, confidence = np.full(pairs.texels, -1, np.int16), np.zeros(pairs.texels, np.float32)
-    owner[seen] = pairs.view[last]
-    confidence[seen] = np.exp(pairs.steep[last])
+    choose(pairs.start, pairs.view, weight, pairs.steep, owner, confidence)
     return owner, confidence
+
+
+@kernel
+def choose(start, view, weight, steep, owner, confidence):
+    for m in range(len(owner)):
+        best = np.float32(0)
+        for pair in range(start[m], start[m + 1]):
+            if weight[pair] >= best and weight[pair] > 0:
+                best, owner[m], confidence[m] = weight[pair], view[pair], np.exp(steep[pair])

@@ -23,6 +23,7 @@ NEIGHBOURS = 8
 GUESS = 1e-3        # pull of the nearest seen colours: they decide beyond about 16 cells from the border
 GREY = 0.5
 TEXELS = 2**18      # at a time
+ENOUGH = 2_000_000  # known texels
 
 Part = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """Some texels: position f32[K,3] and normal f32[K,3] in the world, colour f32[K,3], known bool[K]."""
@@ -62,13 +63,16 @@ class Filler:
     tree: cKDTree | None
 
     @classmethod
-    def of(cls, parts: Iterable[Part], low: np.ndarray, high: np.ndarray) -> Filler:
-        """From all texels, a part at a time; low, high: f32[3] corners of their bounding box in the world."""
+    def of(cls, parts: Iterable[Part], low: np.ndarray, high: np.ndarray, every: int = 1) -> Filler:
+        """From all texels, a part at a time; low, high: f32[3] corners of their bounding box in the world.
+
+        every: of the known ones it takes each so-many-th; there are far fewer cells than texels.
+        """
         cell = max(float(np.linalg.norm(np.asarray(high, np.float64) - low)) / CELLS, 1e-300)
         sums: tuple[list, list] = ([], [])
         for position, normal, colour, known in parts:
-            for chosen, into in zip((known, ~known), sums, strict=True):
-                if chosen.any():
+            for chosen, into in zip((np.flatnonzero(known)[::every], np.flatnonzero(~known)), sums, strict=True):
+                if len(chosen):
                     into.append(thin(position[chosen], normal[chosen], colour[chosen], low, cell))
         if not sums[0]:
             return cls(None, cell, None)

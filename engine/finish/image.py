@@ -16,7 +16,20 @@ from blender_addon.jobs.files import atomic_write_bytes
 
 def to_bytes(rgb: np.ndarray) -> np.ndarray:
     """u8[...,3] of sRGB values f32 in 0..1, rounded; values outside are clipped."""
-    return np.round(np.clip(rgb, 0, 1) * 255).astype(np.uint8)
+    return to_whole(rgb, np.uint8)
+
+
+def to_words(rgb: np.ndarray) -> np.ndarray:
+    """u16[...,3] of sRGB values f32 in 0..1, rounded; values outside are clipped."""
+    return to_whole(rgb, np.uint16)
+
+
+def to_whole(rgb: np.ndarray, kind: type) -> np.ndarray:
+    """0..1 as whole numbers up to the largest of `kind`, some rows at a time: textures are large."""
+    out, peak = np.empty(rgb.shape, kind), np.iinfo(kind).max
+    for first in range(0, len(rgb), 256):
+        out[first : first + 256] = np.round(np.clip(rgb[first : first + 256], 0, 1).astype(np.float64) * peak)
+    return out
 
 
 def write_png(path: Path, rgb: np.ndarray, about: Mapping[str, object] | None = None) -> None:

@@ -16,6 +16,7 @@ from engine.spaces.uv.gather import Pairs
 
 POLE = np.float32(np.sqrt(3) - 2)
 CLEAR = np.float32(1.5)  # pixels from an edge of the surface, from where all sixteen taps lie on it
+TERMS = 16  # of the series that starts a row: the pole's 16th power is below a billionth
 TEXELS = 16384  # per piece of work
 
 
@@ -60,8 +61,9 @@ def filter_rows(image, cut):
             if length > 1:
                 for k in range(channels):
                     start, power = image[r, first, k], POLE
-                    for i in range(1, min(2 * length - 1, 14)):
-                        at = i if i < length else 2 * length - 2 - i
+                    for i in range(1, TERMS):
+                        at = i % (2 * length - 2)
+                        at = at if at < length else 2 * length - 2 - at
                         start += power * image[r, first + at, k]
                         power *= POLE
                     image[r, first, k] = start

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Background colour on the surface: texels that look more like what was behind the object than like what is around them."""
+"""Background colour on the surface: texels more like what was behind the object than like their surroundings."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def nearness(position: np.ndarray, owner: np.ndarray, cameras, away: np.ndarray)
 
 
 def surroundings(position: np.ndarray, normal: np.ndarray, colour: np.ndarray) -> np.ndarray:
-    """Mean colour f32[K,3] of the texels in the same cell: a box of 1/48 of the object's diagonal, normals in one octant."""
+    """Mean colour f32[K,3] of the texels in a cell: a box of 1/48 of the object's diagonal, one octant of normals."""
     cell = max(float(np.linalg.norm(position.max(0) - position.min(0))) / CELLS, 1e-12)
     box = np.floor((position - position.min(0)) / cell).astype(np.int64)
     key = ((box[:, 0] * (CELLS + 2) + box[:, 1]) * (CELLS + 2) + box[:, 2]) * 8 + (normal > 0) @ np.array([1, 2, 4])

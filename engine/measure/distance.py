@@ -29,6 +29,9 @@ def kid_spread(one: np.ndarray, other: np.ndarray, rounds: int = 20, seed: int =
     if min(len(one), len(other)) < 2 * FEWEST:
         return None
     random = np.random.default_rng(seed)
-    found = [kid(one[random.permutation(len(one))[: len(one) // 2]], other[random.permutation(len(other))[: len(other) // 2]])
-             for _ in range(rounds)]  # fmt: skip
+
+    def half(rows: np.ndarray) -> np.ndarray:
+        return rows[random.permutation(len(rows))[: len(rows) // 2]]
+
+    found = [kid(half(one), half(other)) for _ in range(rounds)]
     return float(np.std(found) / np.sqrt(2))

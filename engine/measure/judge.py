@@ -117,7 +117,7 @@ class Judge:
 
 
 def named_in(prompt: str, said: Mapping[str, Sequence[str]]) -> list[str]:
-    """Names of which a phrase is in the prompt; longer phrases first, and no word twice, so "gold leaf" is not "leaf"."""
+    """Names of which a phrase is in the prompt; longer phrases first and no word twice: "gold leaf" is not "leaf"."""
     rest = f" {' '.join(prompt.lower().replace(',', ' ').split())} "
     found = []
     for phrase, name in sorted(

@@ -21,24 +21,25 @@ from .bleed import bleed
 from .coverage import after_fill, black_texels, coverage
 from .distance import kid, kid_spread
 from .judge import Reader
-from .seams import Seams, chart_ratio, chart_step, find_seams, owner_ratio
+from .seams import Seams, chart_ratio, chart_step, find_seams, owner_ratio, smooth_ratio
 from .sharpness import fine_energy
 from .stage import Stage, stage_for
 
 # name -> (heading, what it is, format, whether more is better; None: neither)
 SCORES: dict[str, tuple[str, str, str, bool | None]] = {
-    "agreement_db": ("agreement", "PSNR between the painted views where two see the same point well", "{:.1f} dB", True),
+    "agreement_db": ("agreement", "PSNR between painted views where two see the same point well", "{:.1f} dB", True),
     "render_db": ("kept", "PSNR between the painted views and renders of the finished texture", "{:.1f} dB", True),
-    "seam_ratio": ("chart seams", "colour jump across chart borders over the change beside them; 1 is invisible", "{:.2f}", False),
-    "seam_step": ("seam step", "distance between the two colours a chart border shows, in 8-bit levels", "{:.1f}", False),
+    "seam_ratio": ("chart seams", "colour jump across chart borders over the change beside them", "{:.2f}", False),
+    "seam_smooth": ("smooth seams", "the same where the surface bends by less than 36 degrees", "{:.2f}", False),
+    "seam_step": ("seam step", "distance of the two colours a chart border shows, 8-bit levels", "{:.1f}", False),
     "owner_ratio": ("view seams", "the same where the view that counts most changes", "{:.2f}", False),
     "sharpness": ("sharpness", "finest detail of renders over that of single views of the same prompt", "{:.2f}", True),
     "coverage": ("coverage", "share of the area that some view painted", "{:.1%}", True),
     "filled": ("filled", "share of the area that has a colour in the end", "{:.1%}", True),
     "black_texels": ("black", "texels of charts left black", "{:.0f}", False),
-    "bleed": ("bleed", "texels more like the background than like their surroundings, beyond what patterns explain", "{:.2%}", False),
-    "background_like": ("grey-like", "all texels more like the background than like their surroundings", "{:.2%}", None),
-    "kid": ("KID x 1000", "distance of renders from single views of the same prompt; chance alone gives 0", "{:.1f}", False),
+    "bleed": ("bleed", "texels more like the background than their surroundings, by edges", "{:.2%}", False),
+    "background_like": ("grey-like", "all texels more like the background than their surroundings", "{:.2%}", None),
+    "kid": ("KID x 1000", "distance of renders from single views of the prompt; 0: equal", "{:.1f}", False),
     "material": ("material", "the judge's probability of the prompt's material", "{:.0%}", True),
     "colour": ("colour", "the judge's probability of the prompt's colours", "{:.0%}", True),
     "clip": ("CLIP-S", "100 times the cosine between prompt and renders", "{:.1f}", True),
@@ -102,6 +103,7 @@ def score(made: Made, place: Place, reference: Reference, reader: Reader) -> tup
         "agreement_db": between_views(made),
         "render_db": with_render(made.views, texture, place.rig(made.job.cameras, made.views.shape[-1])),
         "seam_ratio": chart_ratio(texture, seams),
+        "seam_smooth": smooth_ratio(texture, seams),
         "seam_step": None if step is None else 255 * step,
         "owner_ratio": owner_ratio(made.colour, made.texels, made.baked.owner),
         "sharpness": energy / reference.energy if energy is not None and reference.energy else None,

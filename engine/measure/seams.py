@@ -2,8 +2,8 @@
 """Do borders show? The colour jump across a border over the change of colour right beside it, at the same spacing.
 
 Four points lie in a line across each place of a border, B2 B1 | A1 A2: B1 and A1 as far from the border as each other,
-A2 as far behind A1, and B2 behind B1, as A1 and B1 are apart in space. The ratio is the sum of |A1 - B1| over the sum of
-the means of |A2 - A1| and |B2 - B1|: 1 where the border is like any other place, 1 + J / g for a jump J where colour
+A2 as far behind A1, and B2 behind B1, as A1 and B1 are apart in space. The ratio is the sum of |A1 - B1| over the sum
+of the means of |A2 - A1| and |B2 - B1|: 1 where the border is like any other place, 1 + J / g for a jump J where colour
 changes by g over that spacing.
 """
 
@@ -25,6 +25,7 @@ SLACK = 0.3  # of the spacing, by which a point found in the UV map may miss whe
 SAME = 1e-5  # of the mesh's extent: vertices this near are one
 FOLD = 0.35  # of the spacing: folds so sharp that A1 and B1 are nearer than this are left out
 LEVEL = 0.5 / 255  # added above and below per place: a file of 8 bits knows no smaller differences
+SMOOTH = 0.95  # of the spacing: A1 and B1 farther apart than this lie on a surface that hardly bends
 FEWEST = 30  # places that a ratio needs
 
 
@@ -34,6 +35,7 @@ class Seams:
 
     points: np.ndarray  # f32[K,4,2] B2, B1, A1, A2
     touch: np.ndarray  # f32[K,2,2] the place itself, seen from chart B and from chart A
+    smooth: np.ndarray  # bool[K] the surface bends by less than 36 degrees there
 
 
 def ratio(lines: np.ndarray) -> float | None:
@@ -53,6 +55,11 @@ def chart_ratio(texture: np.ndarray, seams: Seams, among: np.ndarray | None = No
     if among is not None:
         points = points[(lookup(among[..., None].astype(np.float32), points) > 0.999).all((1, 2))]
     return ratio(lookup(texture, points))
+
+
+def smooth_ratio(texture: np.ndarray, seams: Seams) -> float | None:
+    """The ratio across chart borders where the surface hardly bends, and so no change of colour is expected."""
+    return ratio(lookup(texture, seams.points[seams.smooth]))
 
 
 def chart_step(texture: np.ndarray, seams: Seams) -> float | None:
@@ -93,7 +100,7 @@ def find_seams(mesh: Mesh, texels: TexelMap) -> Seams:
     where.reshape(-1, 3)[texels.index] = texels.position
     edges = seam_edges(mesh)
     if not len(edges):
-        return Seams(np.zeros((0, 4, 2), np.float32), np.zeros((0, 2, 2), np.float32))
+        return Seams(np.zeros((0, 4, 2), np.float32), np.zeros((0, 2, 2), np.float32), np.zeros(0, bool))
     one, other = Side.of(mesh, edges[:, :2], size), Side.of(mesh, edges[:, 2:], size).turned()
     steps = np.clip(np.ceil(np.maximum(one.length, other.length) / EVERY), 1, 10_000).astype(np.int64)
     edge = np.repeat(np.arange(len(edges)), steps)
@@ -111,7 +118,7 @@ def find_seams(mesh: Mesh, texels: TexelMap) -> Seams:
         good &= np.nan_to_num(off, nan=np.inf) < SLACK * SPACING * texel
     points = np.stack([far[0][0], near[0][0], near[1][0], far[1][0]], 1)[good].astype(np.float32)
     touch = np.stack([side.beside(edge, part, 0 * texel)[0] for side in (other, one)], 1)[good].astype(np.float32)
-    return Seams(points, touch)
+    return Seams(points, touch, (gap > SMOOTH * SPACING * texel)[good])
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ INNER = 3.0  # pixels from a silhouette or depth edge: the filter reaches 2
 
 
 def fine_energy(views: Tensor, edge: np.ndarray) -> float | None:
-    """Mean square of `views` [N,C,H,H] in 0..1 minus their binomial blur, over pixels away from edges and over channels.
+    """Mean square of `views` [N,C,H,H] in 0..1 minus their binomial blur, over pixels away from edges and channels.
 
     edge: f32[N,H,H] of a `Stage`. None if no pixel is far enough from an edge.
     """

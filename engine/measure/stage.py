@@ -19,8 +19,7 @@ from blender_addon.jobs.rigs import rig_at
 from engine.cameras import stack
 from engine.mesh import Mesh
 from engine.raster import Rasterizer
-from engine.raster.depth import control_depth
-from engine.raster.gbuffer import render_gbuffer
+from engine.raster.gbuffer import GBuffer, render_gbuffer
 from engine.spaces.uv.edges import edge_distance
 from engine.spaces.uv.screen import look
 
@@ -41,7 +40,7 @@ class Stage:
     inside: Tensor  # f32[N,1,sH,sH] 1 where a lookup hits the mesh
     mask: Tensor  # f32[N,1,H,H] share of a pixel that shows the mesh
     edge: np.ndarray  # f32[N,H,H] pixels to the nearest silhouette or depth edge; 0 off the mesh
-    control: Tensor  # f32[N,1,H,H] the depth image that the model is given for these views
+    buffer: GBuffer  # what the pixels of these views see, for the pictures that guide a model
     footprint: float  # median share of the UV square behind a pixel
 
     @property
@@ -70,7 +69,7 @@ class Stage:
 def held_out(positions: np.ndarray, rig: Sequence[Camera] = ()) -> tuple[Camera, ...]:
     """Eight cameras half a step beside a ring that starts at the front, 20 degrees above and below in turns.
 
-    `rig`: the cameras painted from; the ring turns on, by up to 3/4 of a half step, to be as far from all of them as it can.
+    `rig`: the cameras painted from; the ring turns, by up to 3/4 of a half step, to be as far from all as it can.
     """
     step, painted = 360 / DIRECTIONS, directions(rig) if rig else []
 
@@ -99,8 +98,7 @@ def stage_for(mesh: Mesh, cameras: Sequence[Camera], rasterizer: Rasterizer, siz
     edge = edge_distance(look(mesh.positions, mesh.triangles, cameras), plain.triangle)
     shown = plain.footprint[plain.mask]
     footprint = float(np.median(shown)) if shown.size else 0.0
-    control = torch.from_numpy(control_depth(plain))[:, None]
-    return Stage(tuple(cameras), uv, inside, avg_pool2d(inside, SAMPLES), edge, control, footprint)
+    return Stage(tuple(cameras), uv, inside, avg_pool2d(inside, SAMPLES), edge, plain, footprint)
 
 
 def directions(cameras: Sequence[Camera]) -> list[tuple[float, float]]:

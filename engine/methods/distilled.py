@@ -75,6 +75,7 @@ def paint(task: Task) -> Tensor:
     pyramid = Pyramid(space, space.merge(torch.zeros_like(canvas.base)), settings["distill_rate"])
     ladder, turns = task.levels(LADDER)[:-1], take_turns(len(views), settings["distill_views"], generator)
     iterations, climbs = settings["iterations"], settings["inversion_steps"] if objective.inverts else 0
+    plain = task.denoiser.unguided() if objective.inverts else task.denoiser
     done, total = 0, calls(settings, len(views))
 
     def images() -> Tensor:
@@ -87,7 +88,7 @@ def paint(task: Task) -> Tensor:
         latents = canvas.latents(pyramid.image(), chosen)
         climb = [rung(ladder, time * step / (climbs + 1)) for step in range(1, climbs + 1)]
         asked = Question(latents, fresh_noise(task, latents, chosen), rung(ladder, time), climb)
-        step = objective.gradient(task.denoiser.only(chosen), asked).clamp(-CLIP, CLIP)
+        step = objective.gradient(task.denoiser.only(chosen), plain.only(chosen), asked).clamp(-CLIP, CLIP)
         pyramid.step(canvas.gradient(latents, step, chosen), settings["distill_rate"] * FADE**progress)
         done += len(chosen) * (1 + climbs)
         task.watch(done, total, images)

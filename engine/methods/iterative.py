@@ -76,8 +76,10 @@ class Painter:
 
     def _visit(self, view: int, new: Tensor, trimap: Trimap, levels: list[Level], strength: float,
                again: bool = False) -> None:
-        """Denoise a view and write it. What was painted is not repainted from the noise it came from: with `swatch` that
-        overdoes it, 16 % of the colours saturate after Text2Tex's updates instead of 3 %.
+        """Denoise a view and write it.
+
+        What was painted is not repainted from the noise it came from: with `swatch` that overdoes it, 12 % of the
+        colours saturate after Text2Tex's updates instead of 2 %.
         """
         task, settings, codec = self.task, self.settings, self.task.codec
         field = self.fresh_noise() if again or strength < self.strength else self.noise
@@ -110,8 +112,11 @@ class Holder:
         self.cells = tuple(-torch.nn.functional.max_pool2d(-mask, cell) > 0 for mask in self.pixels)
 
     def noised(self, noise: Tensor, level: Level, early: bool, strength: float) -> Tensor:
-        """The state [1, C, h, w] at the first level: what is kept at its noised self, alpha x0 + sigma eps, and the rest
-        noise, or at partial strength what is there, noised."""
+        """The state [1, C, h, w] at the first level.
+
+        What is kept is at its noised self, alpha x0 + sigma eps; the rest is noise, or at partial strength what is
+        there, noised.
+        """
         there = level.alpha * self.latents + level.sigma * noise
         if strength < 1:
             return there
@@ -172,7 +177,7 @@ def kept_steps(steps: int, strength: float) -> int:
 
 
 def updates_in(settings: Mapping[str, Any], views: int) -> int:
-    """Updates in a run. Text2Tex has one after each view but the first; what a view does not need is left for the end."""
+    """Updates in a run. Text2Tex has one after each view but the first; those not needed are left for the end."""
     style, asked = settings["iterative_style"], settings["update_views"]
     if style == "texture":
         return max(asked, 0)

@@ -34,38 +34,42 @@ class Question:
 
 @dataclass(frozen=True)
 class Objective:
-    """`gradient(denoiser, question)` -> the loss's gradient in x0 [K,C,h,w]; it climbs `inverts` levels first or none."""
+    """`gradient(denoiser, plain, question)` -> the gradient of the loss in x0 [K,C,h,w].
 
-    gradient: Callable[[Denoiser, Question], Tensor]
+    plain: the denoiser without guidance, which finds the noise of a view where the objective `inverts`. Guided
+    predictions are not those of any one distribution, and noise inverted with them is not white.
+    """
+
+    gradient: Callable[[Denoiser, Denoiser, Question], Tensor]
     inverts: bool
 
 
-def sds(denoiser: Denoiser, asked: Question) -> Tensor:
+def sds(denoiser: Denoiser, plain: Denoiser, asked: Question) -> Tensor:
     """Score distillation sampling (DreamFusion, Poole et al. 2022, eq. 3, w = sigma^2)."""
     return _against(denoiser, asked, asked.noise)
 
 
-def sdi(denoiser: Denoiser, asked: Question) -> Tensor:
+def sdi(denoiser: Denoiser, plain: Denoiser, asked: Question) -> Tensor:
     """Score distillation via inversion (Lukoianov et al. 2024, Algorithm 1): the noise that leads to this very view."""
-    x, _ = invert(denoiser, asked)
+    x, _ = invert(plain, asked)
     kept = (1 - FRESH**2) ** 0.5
     return _against(denoiser, asked, kept * implied_noise(x, asked.x0, asked.level) + FRESH * asked.noise)
 
 
-def ism(denoiser: Denoiser, asked: Question) -> Tensor:
+def ism(denoiser: Denoiser, plain: Denoiser, asked: Question) -> Tensor:
     """Interval score matching (LucidDreamer, Liang et al. 2024, eq. 13): the noise now against that one step below."""
-    x, before = invert(denoiser, asked)
+    x, before = invert(plain, asked)
     return asked.level.sigma**2 * (implied_noise(x, denoiser(x, asked.level), asked.level) - before)
 
 
-def invert(denoiser: Denoiser, asked: Question) -> tuple[Tensor, Tensor]:
+def invert(plain: Denoiser, asked: Question) -> tuple[Tensor, Tensor]:
     """The noisy views that DDIM would take to `x0`, walked backwards, and the noise predicted just before arriving.
 
     The first step takes the clean view for a state of the lowest level (Song et al. 2021, §4.3).
     """
     x, noise = asked.x0, asked.noise
     for level, following in zip(asked.climb, [*asked.climb[1:], asked.level], strict=True):
-        x0 = denoiser(x, level)
+        x0 = plain(x, level)
         noise = implied_noise(x, x0, level)
         x = following.alpha * x0 + following.sigma * noise
     return x, noise

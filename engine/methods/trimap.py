@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The canonical image while it is painted view by view: what is there, who painted it, what the next view may change.
 
-Every pixel of a view is one of three (Richardson et al. 2023, TEXTure, §3.2): *generate*, nobody has painted there;
+Every pixel of a view is one of three (TEXTure, Richardson et al. 2023): *generate*, nobody has painted there;
 *refine*, this view looks straighter at it than the one that painted it; *keep*, the rest. Sizes are in cells of the
 latents, of which TEXTure's 1200 px renders have 64.
 """
@@ -75,7 +75,7 @@ class Canvas:
         return self.shows[view] & self.done & (self.region > 0)
 
     def heat(self, view: int) -> float:
-        """How much there is to do in a view (Chen et al. 2023, Text2Tex, eq. 5): its pixels by their worth."""
+        """How much there is to do in a view (Text2Tex, Chen et al. 2023): its pixels by their worth."""
         worth = torch.where(self.new(view), NEW, torch.where(self.best_seen(view), UPDATED, OLD))
         one = self.views[view]
         return float((one.mask * one.project((worth * self.shows[view])[None].to(self.z))).sum())
@@ -110,14 +110,20 @@ class Canvas:
     def write(self, view: int, picture: Tensor, trimap: Trimap, new: Tensor, margin: float) -> None:
         """Take what is free in the picture [1, 3, H, W] of a view: fully where it is new, fading towards what is kept.
 
-        One gather, and a second one that gives back what two resamplings blur. Where the view that painted looks
-        straighter by more than the margin nothing is taken.
+        A place gathers from free pixels alone, if it has any, and once more what two resamplings blurred. Where the
+        view that painted looks straighter by more than the margin nothing is taken.
         """
         one, straight = self.views[view], self.facing[view]
-        share = torch.maximum(trimap.fresh, faded(trimap.free, round(FADE * self.cell)))
-        colour, share = one.merge(torch.cat([picture, share], 1)).split([3, 1])
+        share = one.merge(torch.maximum(trimap.fresh, faded(trimap.free, round(FADE * self.cell))))
+        weight = one.merge(trimap.free)
+
+        def gathered(image: Tensor) -> Tensor:
+            masked = one.merge(image * trimap.free) / weight.clamp_min(0.01)
+            return torch.where(weight >= 0.01, masked, one.merge(image))
+
+        colour = gathered(picture)
         inside = one.project((straight > 0)[None].to(self.z)) > WHOLE
-        colour = colour + one.merge((picture - one.project(colour)) * inside)
+        colour = colour + gathered((picture - one.project(colour)) * inside)
         allowed = self.shows[view] & (self.region > 0) & (straight + margin >= self.best)
         share = torch.where(new, 1.0, share[0].clamp(0, 1)) * allowed
         taken = share > 0

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from engine.models.view_attention import ViewAttention
     from engine.schedule import Level
 
-# Pipeline class in model_index.json -> the module that loads it. Its `load` and `PARTS` are all that is asked of it.
+# Pipeline class in model_index.json -> the module that loads it: its `load` and `usual_control` are all that is asked.
 FAMILIES = {
     "StableDiffusionPipeline": "engine.models.stable_diffusion",
     "StableDiffusionControlNetPipeline": "engine.models.stable_diffusion",
@@ -63,6 +63,8 @@ class Model(Protocol):
     cheap_codec: bool  # encode and decode are linear and cost nothing: views can be joined as pixels in each step
     known_words: dict[str, Any] | None  # what a small model knows, phrases by kind as in swatch.json; None: any words
     info: dict[str, Any]  # licence, fingerprint, revision, versions, dtype: for reports
+    follows_mesh: bool  # it reads pictures of the mesh: `control`
+    edits: bool  # it changes pictures by instructions: `image`
 
     def encode(self, rgb: torch.Tensor) -> torch.Tensor:
         """Images [N,3,H,W] -> latents [N,C,H/factor,W/factor]."""
@@ -79,7 +81,7 @@ class Model(Protocol):
     def prompt_notes(self, prompt: str) -> list[str]:
         """Sentences about what the model will not read of `prompt`; empty when it reads all of it."""
 
-    def denoiser(
+    def denoiser(  # noqa: PLR0913 one for each thing that is bound
         self,
         prompts: list[str],
         avoids: list[str],
@@ -132,6 +134,8 @@ def load_model(
         folder = find_folder(base)
         verify_manifest(folder)
         pipeline = family_of(folder)
+    if extras.style and pipeline == "SwatchPipeline":
+        raise ModelError(f"{folder.name} takes no style picture.", "Leave style_image empty, or choose SD 1.5 or SDXL.")
     family = importlib.import_module(FAMILIES[pipeline])
     wanted = Wanted(
         folder, device, _control_folders(family, folder, controls, extras.kinds), dtype, progress or _silent, extras,
@@ -216,11 +220,16 @@ def family_of(folder: ModelFolder) -> str:
     """The pipeline class the folder is made for. Folders without a model_index.json are told by their U-Net."""
     if not (folder.path / "model_index.json").exists() and folder.has("unet"):
         return "StableDiffusionPipeline"
+    if any(folder.path.glob("mvadapter*.safetensors")):
+        raise ModelError(
+            f'"{folder.name}" is an MV-Adapter, which Tweed cannot run yet.',
+            "Choose an SDXL model and set view_attention to 'neighbours': views look at each other without training.",
+        )
     named = str(folder.json("model_index.json").get("_class_name", ""))
     if named not in FAMILIES:
         raise ModelError(
             f'Model "{folder.name}" is made for {named or "an unnamed pipeline"}, which Tweed cannot run yet.',
-            f"Choose a model made for one of: {', '.join(name for name in FAMILIES if name.startswith('Stable'))}.",
+            f"Choose a model made for one of: {', '.join(name for name in FAMILIES if name != 'SwatchPipeline')}.",
         )
     return named
 

@@ -57,8 +57,8 @@ class Guidance(Protocol):
 class TextGuidance:
     """Classifier-free guidance (Ho and Salimans 2022): parts are [avoided texts, prompts].
 
-    interval: (start, end) as shares of the noise levels from the noisiest; outside of it only the prompt counts, and the
-        work is halved (Kynkäänniemi et al. 2024). rescale: see `engine.denoiser.guide`.
+    interval: (start, end) as shares of the noise levels from the noisiest; outside of it only the prompt counts, and
+        the work is halved (Kynkäänniemi et al. 2024). rescale: see `engine.denoiser.guide`.
     """
 
     scale: float
@@ -131,6 +131,10 @@ class BoundDenoiser:
     def only(self, views: Sequence[int]) -> BoundDenoiser:
         """The denoiser of these views, in this order."""
         return replace(self, network=self.network.only(list(views)))
+
+    def unguided(self) -> BoundDenoiser:
+        """The denoiser of the prompts alone, as if guidance were 1."""
+        return replace(self, network=replace(self.network, guidance=TextGuidance(1.0)))
 
 
 @dataclass(frozen=True)

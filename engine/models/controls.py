@@ -136,7 +136,9 @@ def residuals(nets: Sequence[ControlNet], controls: Sequence[BoundControl], samp
         down, middle = _run(net, mine, sample[:count], time, text[:count], more)
         if once:
             down, middle = [repeated(one, parts) for one in down], repeated(middle, parts)
-        sums = (down, middle) if sums is None else ([a + b for a, b in zip(sums[0], down, strict=True)], sums[1] + middle)
+        if sums is not None:
+            down, middle = [a + b for a, b in zip(sums[0], down, strict=True)], sums[1] + middle
+        sums = (down, middle)
     if sums is None:
         return {}
     return {"down_block_additional_residuals": sums[0], "mid_block_additional_residual": sums[1]}
@@ -146,7 +148,9 @@ def _run(net: ControlNet, controls: Sequence[BoundControl], sample: Tensor, time
          more: dict[str, Any]) -> tuple[list[Tensor], Tensor]:  # fmt: skip
     if not net.union:
         (one,) = controls
-        down, middle = net.net(sample, time, text, one.features, conditioning_scale=one.scale, return_dict=False, **more)
+        down, middle = net.net(
+            sample, time, text, one.features, conditioning_scale=one.scale, return_dict=False, **more
+        )
         return list(down), middle
     places = [UNION_TYPES[one.kind] for one in controls]
     kinds = torch.zeros(len(sample), net.net.config.num_control_type, dtype=sample.dtype, device=sample.device)

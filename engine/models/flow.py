@@ -71,7 +71,7 @@ class FlowModel:
         """A sentence about the end of a prompt that not even the text encoder that reads most of it reads."""
         return too_long(self.name, [*self.clips, *([self.t5] if self.t5 else [])], prompt)
 
-    def denoiser(
+    def denoiser(  # noqa: PLR0913 one for each thing that is bound
         self,
         prompts: list[str],
         avoids: list[str],
@@ -133,6 +133,16 @@ class FlowModel:
         )  # fmt: skip
 
     @property
+    def joined(self) -> bool:
+        """Whether the transformer itself reads a picture of the mesh."""
+        return False
+
+    @property
+    def follows_mesh(self) -> bool:
+        """Whether it reads pictures of the mesh."""
+        return bool(self.controlnets) or self.joined
+
+    @property
     def reads_every_kind(self) -> bool:
         return False
 
@@ -160,7 +170,8 @@ def check_transformer(name: str, transformer: nn.Module, controlnets: Sequence[n
     config = transformer.config
     if config.in_channels not in allowed:
         raise ModelError(
-            f'The transformer of model "{name}" takes {config.in_channels} channels and its autoencoder makes {latents}.',
+            f'The transformer of model "{name}" takes {config.in_channels} channels, and its autoencoder makes '
+            f"{latents}.",
             "Choose a text-to-image or depth model: inpainting and redux models have other inputs.",
         )
     width = config.num_attention_heads * config.attention_head_dim

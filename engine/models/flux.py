@@ -35,7 +35,7 @@ class Flux(FlowModel):
 
     @property
     def told_guidance(self) -> bool:
-        """The guidance is an input of the network (FLUX.1 dev), so avoided texts are not read and one part is enough."""
+        """The guidance is an input of the network (FLUX.1 dev): avoided texts are not read, one part is enough."""
         return bool(self.transformer.config.guidance_embeds)
 
     @property
@@ -160,7 +160,7 @@ def load(wanted: Wanted) -> Flux:
         view_size=VIEW,
         default_guidance=3.5 if told else 1.0,
         default_steps=28 if told else 4,
-        info=model_info(wanted),
+        info=model_info(wanted, parts["plan"]),
         transformer=transformer,
         controlnets=tuple(parts["controlnets"]),
         codec_=codec_of(wanted, parts, depot),

@@ -27,21 +27,25 @@ def is_hub_id(name: str) -> bool:
     return HUB_ID.fullmatch(name) is not None
 
 
-def fetch(name: str, parts: tuple[str, ...], files: tuple[str, ...] = (), weights: bool = True) -> ModelFolder:
+def fetch(
+    name: str, parts: tuple[str, ...], files: tuple[str, ...] = (), weights: bool = True, ask: bool = False
+) -> ModelFolder:
     """The folder of hub model `name` on this machine, downloaded (or its download resumed) when it is not whole yet.
 
     `parts` are the components needed ("unet", ...); () means the files at the top of the repository; `files` are single
-    ones besides; `weights` False leaves the weights out. A model that is
-    here already is found without asking the network. Raises `ModelError` when it cannot be had.
+    ones besides; `weights` False leaves the weights out. A model that is here already is found without asking the
+    network, unless `ask`: then the hub is asked for what is missing, and what is here counts if it does not answer.
+    Raises `ModelError` when it cannot be had.
     """
     repository, revision, wanted = _wanted(name, parts, files, weights)
-    here = _snapshot(repository, revision, wanted, local=True)
+    here = None if ask else _snapshot(repository, revision, wanted, local=True)
     if not weights:
         here = here or _snapshot(repository, revision, wanted, local=False)
     elif here is None or not _whole(here, parts):
         here = _snapshot(repository, revision, wanted, local=False) or here
     if weights and here is not None and not _whole(here, parts):  # published in half precision only
         here = _snapshot(repository, revision, wanted, local=False, skip=SKIPPED[:1]) or here
+    here = here or (_snapshot(repository, revision, wanted, local=True) if ask else None)
     if here is None:
         raise ModelError(f'Model "{name}" is not on this machine.', _remedy(repository))
     return ModelFolder(here, name, here.name)
@@ -69,7 +73,7 @@ def download_size(name: str, parts: tuple[str, ...], files: tuple[str, ...] = ()
             repository, revision=revision, allow_patterns=wanted, ignore_patterns=list(SKIPPED), dry_run=True,
             etag_timeout=TIMEOUT, token=token(),
         )  # fmt: skip
-    except (hub.HfHubHTTPError, hub.HTTPError, hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, OSError, ValueError):
+    except (hub.HfHubHTTPError, hub.HTTPError, hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, OSError):
         return 0
     return sum(one.file_size for one in found if one.will_download)
 
@@ -82,7 +86,7 @@ def cache_folder() -> Path:
 
 
 def token() -> str | None:
-    """The hub's token: HF_TOKEN, else the system keyring's where the package keyring is installed, else the hub's own file.
+    """The hub's token: HF_TOKEN, else the system keyring's where the package keyring is installed, else the hub's file.
 
     None lets huggingface_hub look for the first and the last by itself.
     """
@@ -109,8 +113,8 @@ def _snapshot(
     repository: str, revision: str, wanted: list[str], local: bool, skip: tuple[str, ...] = SKIPPED
 ) -> Path | None:
     """The snapshot's folder; None when it is not (wholly) on this machine and `local` is set or the hub is silent."""
-    from huggingface_hub import snapshot_download
     from huggingface_hub import errors as hub
+    from huggingface_hub import snapshot_download
 
     try:
         return Path(
@@ -122,8 +126,8 @@ def _snapshot(
     except hub.GatedRepoError as error:
         raise ModelError(
             f'Model "{repository}" is gated: its owners want you to accept a licence first.',
-            f"Accept it at huggingface.co/{repository}, then set the environment variable HF_TOKEN (or: keyring set tweed "
-            "huggingface).",
+            f"Accept it at huggingface.co/{repository}, then set the environment variable HF_TOKEN "
+            "(or: keyring set tweed huggingface).",
         ) from error
     except (hub.RepositoryNotFoundError, hub.RevisionNotFoundError) as error:
         raise ModelError(

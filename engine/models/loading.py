@@ -24,7 +24,7 @@ from engine.schedule import levels_from_config
 
 NETWORKS = ("unet", "transformer", "controlnet")  # what gains from channels-last memory on CUDA
 NUMBERS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-FLOAT8 = torch.float8_e4m3fn  # what weights are kept in with precision "float8"; they are computed with in another format
+FLOAT8 = torch.float8_e4m3fn  # what weights are kept in with precision "float8", not what they are computed in
 # What a schedule of the settings changes in the model's own scheduler config.
 SCHEDULES: dict[str, dict[str, Any]] = {
     "model": {},
@@ -175,7 +175,7 @@ def _economize(wanted: Wanted, network: nn.Module) -> None:
 
 
 def codec_of(wanted: Wanted, parts: dict[str, Any], depot: Depot, upcast: bool = False) -> Codec:
-    """The codec of the loaded parts. `upcast`: the autoencoder overflows in float16 where its config says so (SDXL's)."""
+    """The codec of the loaded parts. `upcast`: the autoencoder overflows in float16 where its config says so."""
     vae, quick = parts["vae"], parts.get("preview_vae")
     if upcast and vae.dtype == torch.float16 and vae.config.get("force_upcast"):
         vae.to(torch.float32)
@@ -210,8 +210,8 @@ def _plain(value: Any) -> Any:
     return tuple(value) if isinstance(value, list | tuple) else value
 
 
-def model_info(wanted: Wanted) -> dict[str, Any]:
-    """Licence, fingerprint, revision, versions and dtype, for reports."""
+def model_info(wanted: Wanted, plan: Plan) -> dict[str, Any]:
+    """Licence, fingerprint, revision, versions and dtype, for reports; "notes": what the artist should hear."""
     folder, extras = wanted.folder, wanted.extras
     found: dict[str, Any] = {
         "name": folder.name,
@@ -220,7 +220,7 @@ def model_info(wanted: Wanted) -> dict[str, Any]:
         "licence": licence(folder),
         "fingerprint": fingerprint(wanted.file or folder.path),
         "dtype": str(wanted.number).removeprefix("torch."),
-        "versions": {library: importlib.metadata.version(library) for library in ("torch", "diffusers", "transformers")},
+        "versions": {name: importlib.metadata.version(name) for name in ("torch", "diffusers", "transformers")},
     }
     apart = [one for one in wanted.controls if one.path.parent != folder.path]
     if apart:
@@ -228,6 +228,8 @@ def model_info(wanted: Wanted) -> dict[str, Any]:
         found["control"] = told[0] if len(told) == 1 else told
     if extras.loras:
         found["loras"] = [{"name": Path(path).name, "weight": weight} for path, weight in extras.loras]
+    if plan.note:
+        found["notes"] = [plan.note]
     for key, value in (("vae", extras.vae), ("style", extras.style)):
         if value:
             found[key] = value

@@ -78,8 +78,8 @@ def _changes(path: Path, modules: Mapping[str, nn.Module]) -> list[tuple[nn.Modu
         found += list(zip(layers, matrix.split(rows), strict=True))
     if lost:
         raise ModelError(
-            f'The LoRA "{path.name}" does not fit this model: {len(lost)} of its {len(deltas)} layers have no place in it, '
-            f"the first is {sorted(lost)[0]}.",
+            f'The LoRA "{path.name}" does not fit this model: {len(lost)} of its {len(deltas)} layers have no place in '
+            f"it, the first is {sorted(lost)[0]}.",
             "Choose a LoRA made for this model's family (SD 1.5, SDXL, SD 3.5 and FLUX need different ones).",
         )
     return found
@@ -95,7 +95,7 @@ def read_lora(path: Path) -> dict[tuple[str, str], Delta]:
     check_safetensors(path, path.name)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 not a dictionary
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
             told = json.loads((file.metadata() or {}).get("lora_adapter_metadata") or "{}")
     except (SafetensorError, ValueError, OSError) as error:
         raise ModelError(f'The LoRA "{path.name}" cannot be read: {error}.', "Download it again.") from error
@@ -165,6 +165,11 @@ def _places(module: nn.Module) -> dict[str, list[nn.Module]]:
     return found
 
 
+_OUTER = {
+    "time_embedding_linear_1": "time_embed_0", "time_embedding_linear_2": "time_embed_2",
+    "add_embedding_linear_1": "label_emb_0_0", "add_embedding_linear_2": "label_emb_0_2",
+    "conv_in": "input_blocks_0_0", "conv_out": "out_2",
+}  # fmt: skip
 _INNER = (("_conv1", "_in_layers_2"), ("_conv2", "_out_layers_3"), ("_time_emb_proj", "_emb_layers_1"),
           ("_conv_shortcut", "_skip_connection"))  # fmt: skip
 
@@ -187,16 +192,15 @@ def _sgm(name: str, layers: int) -> str:
         return f"output_blocks_{number * (layers + 1) + layer}_{inner}_{rest}"
     if middle := re.match(r"mid_block_(resnets|attentions)_(\d+)_(.+)", name):
         return f"middle_block_{1 if middle[1] == 'attentions' else 2 * int(middle[2])}_{middle[3]}"
-    outer = {"time_embedding_linear_1": "time_embed_0", "time_embedding_linear_2": "time_embed_2", "conv_in": "input_blocks_0_0",
-             "add_embedding_linear_1": "label_emb_0_0", "add_embedding_linear_2": "label_emb_0_2", "conv_out": "out_2"}  # fmt: skip
-    return outer.get(name, name)
+    return _OUTER.get(name, name)
 
 
 _DOUBLE = {
     "img_attn_qkv": ("attn.to_q", "attn.to_k", "attn.to_v"), "img_attn_proj": ("attn.to_out.0",),
     "txt_attn_qkv": ("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"), "txt_attn_proj": ("attn.to_add_out",),
     "img_mlp_0": ("ff.net.0.proj",), "img_mlp_2": ("ff.net.2",), "img_mod_lin": ("norm1.linear",),
-    "txt_mlp_0": ("ff_context.net.0.proj",), "txt_mlp_2": ("ff_context.net.2",), "txt_mod_lin": ("norm1_context.linear",),
+    "txt_mlp_0": ("ff_context.net.0.proj",), "txt_mlp_2": ("ff_context.net.2",),
+    "txt_mod_lin": ("norm1_context.linear",),
 }  # fmt: skip
 _SINGLE = {"linear1": ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"), "linear2": ("proj_out",),
            "modulation_lin": ("norm.linear",)}  # fmt: skip

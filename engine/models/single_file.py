@@ -99,8 +99,8 @@ def _configs(path: Path, layout: Layout) -> ModelFolder:
     except ModelError as error:
         raise ModelError(
             f'"{path.name}" holds weights only, and the configs of its family are not on this machine.',
-            f"Connect to the internet once (a few files of {layout.base} are needed, no weights), or put a diffusers folder "
-            f'of the same family beside the file and name it "{beside.name}".',
+            f"Connect to the internet once (a few files of {layout.base} are needed, no weights), or put a diffusers "
+            f'folder of the same family beside the file and name it "{beside.name}".',
         ) from error
 
 

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stable Diffusion 1.x and 2.x with ControlNets, the 2.x model that reads depth itself, InstructPix2Pix, and `swatch`."""
+"""Stable Diffusion 1.x and 2.x with ControlNets, the 2.x model that reads depth, InstructPix2Pix, and `swatch`."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from blender_addon.jobs.errors import ModelError
-from engine.models.codec import LINEAR_CODECS
 from engine.models.controls import without_embedding
 from engine.models.edits import takes_instructions
 from engine.models.folders import ModelFolder
@@ -24,7 +23,6 @@ from engine.models.style import load_style
 from engine.models.text import ClipText
 from engine.models.unet import UNetModel
 
-PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler", "controlnet")
 CONTROL_CLASSES = ("ControlNetModel",)
 # ControlNets of published models, by the width of the text features their U-Net reads and by what they follow.
 USUAL_CONTROL = {
@@ -58,7 +56,7 @@ def load(wanted: Wanted) -> UNetModel:
         default_guidance_rescale=float(defaults.get("guidance_rescale", 0.0)),
         default_steps=int(defaults.get("steps", 30)),
         known_words=card.get("words"),
-        info=model_info(wanted),
+        info=model_info(wanted, parts["plan"]),
         unet=unet,
         controlnets=tuple(without_embedding(net) for net in parts["controlnets"]),
         codec_=codec,
@@ -73,7 +71,7 @@ def load(wanted: Wanted) -> UNetModel:
 
 
 def usual_control(folder: ModelFolder, kind: str) -> str:
-    """The hub id of the ControlNet of that kind that fits a published model without one of its own; "": it needs none."""
+    """The hub id of the ControlNet of that kind that fits a published model without one; "": it needs none."""
     config = folder.json("unet/config.json")
     if takes_instructions(folder) or (kind == "depth" and config.get("in_channels") == 5):
         return ""  # the picture to be changed, or the depth that it reads itself, shows the shape
@@ -104,5 +102,3 @@ def _check_fit(wanted: Wanted, parts: dict[str, Any]) -> str:
     check_controls_fit(name, parts["unet"], parts["controlnets"], keys)
     return extra
 
-
-__all__ = ["LINEAR_CODECS", "load", "usual_control"]

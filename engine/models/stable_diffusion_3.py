@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stable Diffusion 3 and 3.5 (Esser et al. 2024) with ControlNets: two CLIPs and a T5, the last of which may be absent."""
+"""Stable Diffusion 3 and 3.5 (Esser et al. 2024) with ControlNets: two CLIPs and a T5, which may be absent."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def load(wanted: Wanted) -> StableDiffusion3:
         view_size=int(transformer.config.sample_size * codec.factor),
         default_guidance=GUIDANCE,
         default_steps=28,
-        info=model_info(wanted),
+        info=model_info(wanted, parts["plan"]),
         transformer=transformer,
         controlnets=tuple(parts["controlnets"]),
         codec_=codec,

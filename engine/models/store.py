@@ -109,8 +109,10 @@ def remove(name: str) -> int:
     repository = name.partition("@")[0]
     folder = repository_folder(repository)
     if not HUB_ID.fullmatch(repository) or not folder.is_dir():
-        raise ModelError(f'Model "{name}" is not in the cache {cache_folder()}.',
-                         'See "python -m engine models list" for what is; folders of your own are yours to delete.')
+        raise ModelError(
+            f'Model "{name}" is not in the cache {cache_folder()}.',
+            'See "python -m engine models list" for what is; folders of your own are yours to delete.',
+        )
     freed = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     shutil.rmtree(folder)
     return freed
@@ -123,12 +125,14 @@ def require_room(size: int, where: Path) -> None:
         place = place.parent
     free = shutil.disk_usage(place).free
     if size * SPARE > free:
-        raise UserError(f"{size / GB:.1f} GB are needed in {where}, and {free / GB:.1f} GB are free.",
-                        "Make room, or set HF_HOME to a folder on a larger disk.")
+        raise UserError(
+            f"{size / GB:.1f} GB are needed in {where}, and {free / GB:.1f} GB are free.",
+            "Make room, or set HF_HOME to a folder on a larger disk.",
+        )
 
 
 def import_folder(source: Path, name: str = "") -> State:
-    """Puts a model from a folder (a USB stick, another machine) into the cache, under a hub id, for use without network.
+    """Puts a model from a folder (a stick, another machine) into the cache, under a hub id, for use without network.
 
     source: a folder in the diffusers layout, or a "models--org--name" folder out of another machine's cache.
     name: the id it shall answer to; by default that of the cache folder, else "imported/" and the folder's name.
@@ -151,8 +155,10 @@ def _take(source: Path, name: str, revision: str) -> State:
     files = [path for path in sorted(source.rglob("*")) if path.is_file() and path.suffix not in PICKLES]
     weights = [path for path in files if path.suffix == ".safetensors"]
     if not weights or not any(path.name.endswith("config.json") for path in files):
-        raise ModelError(f"{source} holds no model: a config.json and .safetensors files are needed.",
-                         "Pickled weights (.bin, .ckpt) are not taken, because they can run code.")
+        raise ModelError(
+            f"{source} holds no model: a config.json and .safetensors files are needed.",
+            "Pickled weights (.bin, .ckpt) are not taken, because they can run code.",
+        )
     for path in weights:
         check_safetensors(path, name)
     target = repository_folder(name)

@@ -37,7 +37,7 @@ class Style:
 
     @torch.no_grad()
     def features(self, picture: Tensor) -> Tensor:
-        """What the adapter reads, [parts 2, 1, 1, ...], of a picture [1,3,H,W] in -1..1: nothing's first, then its own."""
+        """What the adapter reads of a picture [1,3,H,W] in -1..1, [2, 1, 1, ...]: nothing's first, then its own."""
         side = self.encoder.config.image_size
         small = interpolate(_square(picture.float()), (side, side), mode="bicubic", antialias=True).clamp(-1, 1)
         mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, DEVIATION))
@@ -73,7 +73,7 @@ def _square(picture: Tensor) -> Tensor:
 
 
 def load_style(folder: ModelFolder, file: str, unet: nn.Module, dtype: torch.dtype, device: torch.device) -> Style:
-    """Puts the adapter in `folder` into the U-Net. `file`: which weights, where the folder holds several; "" the only ones.
+    """Puts the adapter in `folder` into the U-Net. `file`: which weights, where it holds several; "" the only ones.
 
     Raises `ModelError` for absent, pickled or damaged parts, and for an adapter made for another U-Net.
     """
@@ -83,7 +83,7 @@ def load_style(folder: ModelFolder, file: str, unet: nn.Module, dtype: torch.dty
     parts: dict[str, dict[str, Tensor]] = {"image_proj": {}, "ip_adapter": {}}
     try:
         with safe_open(path, framework="pt", device="cpu") as weights:
-            for key in weights.keys():  # noqa: SIM118 not a dictionary
+            for key in weights.keys():
                 part, _, name = key.partition(".")
                 if part in parts:
                     parts[part][name] = weights.get_tensor(key)

@@ -77,6 +77,11 @@ class UNetModel:
         return self.extra == "image"
 
     @property
+    def follows_mesh(self) -> bool:
+        """Whether it reads pictures of the mesh: by ControlNets, or depth in the U-Net itself."""
+        return bool(self.controlnets) or self.extra == "depth"
+
+    @property
     def controlnet(self) -> nn.Module | None:
         """The first ControlNet's network, without its first layers, which are `depth_embedding`."""
         return self.controlnets[0].net if self.controlnets else None
@@ -127,7 +132,7 @@ class UNetModel:
         text = torch.cat([features.to(self.dtype) for features, _ in found], -1)
         return {"text": text, "pooled": found[-1][1].to(self.dtype)} if len(found) > 1 else {"text": text}
 
-    def denoiser(
+    def denoiser(  # noqa: PLR0913 one for each thing that is bound
         self,
         prompts: list[str],
         avoids: list[str],
@@ -152,6 +157,8 @@ class UNetModel:
             raise ValueError(f"{views} prompts, {len(avoids)} avoids")
         check_controls(controls, views, self.factor, self.name, self.view_size)
         check_use(self.name, self.edits, image)
+        if self.known_words and any(one.kind != "depth" for one in controls):
+            raise SettingsError(f"{self.name} follows depth only.", "Set control to depth.", key="control")
         asked: Any = self._guidance(guidance, guidance_rescale, interval)
         if image is not None:
             asked = EditGuidance(guidance, image_guidance)

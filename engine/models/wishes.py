@@ -48,7 +48,7 @@ def stamps_of(loras: Sequence[tuple[str, float]]) -> tuple[tuple[int, int], ...]
         try:
             state = Path(path).expanduser().stat()
         except OSError as error:
-            raise ModelError(f'There is no LoRA file "{path}".', "Give the path of a .safetensors file in lora.") from error
+            raise ModelError(f'There is no LoRA file "{path}".', "Give a .safetensors file's path in lora.") from error
         found.append((state.st_size, state.st_mtime_ns))
     return tuple(found)
 
@@ -63,7 +63,7 @@ def controls_of(settings: Mapping[str, Any], gbuffer: GBuffer, mesh: Mesh, camer
 
 
 def style_of(settings: Mapping[str, Any]) -> tuple[torch.Tensor, float] | None:
-    """(picture [1,3,H,W] in -1..1, strength) of the settings `style_image` and `style_scale`; transparent parts grey."""
+    """(picture [1,3,H,W] in -1..1, strength) of `style_image` and `style_scale`; transparent parts are grey."""
     if not settings["style_image"]:
         return None
     pixels = colours(read_picture(Path(settings["style_image"]).expanduser()))

@@ -15,7 +15,7 @@ from .depth import control_depth
 from .gbuffer import GBuffer
 
 CREASE = np.cos(np.radians(30.0))  # neighbours whose faces turn by more are on two sides of an edge
-STEP = 0.03  # neighbours whose distances differ by more than this share are not on one surface
+STEP = 0.01  # neighbours whose planes miss each other by more than this share of the distance are not on one surface
 FLAT = (0.5, 0.5, 1.0)  # the background: facing the camera, as normal estimators paint an empty wall
 
 
@@ -27,10 +27,10 @@ def control_picture(kind: str, gbuffer: GBuffer, mesh: Mesh, cameras: Sequence[C
 
 
 def control_normal(gbuffer: GBuffer, mesh: Mesh, cameras: Sequence[Camera]) -> np.ndarray:
-    """Smooth normals in camera space f32[N,3,H,W] in 0..1: red to the left, green up, blue towards the camera.
+    """Smooth normals in camera space f32[N,3,H,W] in 0..1: red to the left, green up, blue to the camera.
 
-    ScanNet's convention, which the normal ControlNets were trained with (their estimator is Bae et al. 2021). Faces seen
-    from behind are turned round.
+    ScanNet's convention, which the normal ControlNets were trained with (their estimator is Bae et al. 2021). Faces
+    seen from behind are turned round.
     """
     corners = mesh.normals[np.maximum(gbuffer.triangle, 0)]  # [N,H,W,3 corners,3]
     world = np.einsum("nhwk,nhwkc->nhwc", gbuffer.barycentrics, corners)
@@ -51,12 +51,13 @@ def control_canny(gbuffer: GBuffer) -> np.ndarray:
     for axis in (1, 2):
         here, there = (np.take(np.arange(edges.shape[axis]), range(k, edges.shape[axis] - 1 + k)) for k in (0, 1))
         first, second = (_taken(gbuffer, axis, place) for place in (here, there))
-        (mask_a, depth_a, normal_a), (mask_b, depth_b, normal_b) = first, second
+        (mask_a, depth_a, normal_a, point_a), (mask_b, depth_b, normal_b, point_b) = first, second
         outline = mask_a != mask_b
         both = mask_a & mask_b
-        step = both & (np.abs(depth_a - depth_b) > STEP * np.minimum(depth_a, depth_b))
-        crease = both & ~step & (np.abs((normal_a * normal_b).sum(-1)) < CREASE)
-        nearer = np.where(mask_a & mask_b, depth_a <= depth_b, mask_a)  # the edge belongs to what is in front
+        apart = np.minimum(*(np.abs(((point_b - point_a) * normal).sum(-1)) for normal in (normal_a, normal_b)))
+        step = both & (apart > STEP * np.minimum(depth_a, depth_b))
+        crease = both & (np.abs((normal_a * normal_b).sum(-1)) < CREASE)
+        nearer = np.where(both, depth_a <= depth_b, mask_a)  # the edge belongs to what is in front
         index: list[slice | np.ndarray] = [slice(None)] * 3
         for place, own in ((here, nearer), (there, ~nearer)):
             index[axis] = place
@@ -65,4 +66,5 @@ def control_canny(gbuffer: GBuffer) -> np.ndarray:
 
 
 def _taken(gbuffer: GBuffer, axis: int, place: np.ndarray) -> tuple[np.ndarray, ...]:
-    return tuple(np.take(image, place, axis) for image in (gbuffer.mask, gbuffer.depth, gbuffer.normal))
+    images = (gbuffer.mask, gbuffer.depth, gbuffer.normal, gbuffer.position)
+    return tuple(np.take(image, place, axis) for image in images)

@@ -45,8 +45,8 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def evaluated(folder, model, tmp_path_factory):
     out = tmp_path_factory.mktemp("evaluated")
-    command = ["evaluate", str(folder), "--prompt", "red brick", "--prompt", "<gold>", "--seeds", "1", "--out", str(out),
-               "--model", str(model), *SMALL]  # fmt: skip
+    command = ["evaluate", str(folder), "--prompt", "red brick", "--prompt", "<gold>", "--seeds", "1", "--out",
+               str(out), "--model", str(model), *SMALL]  # fmt: skip
     assert main(command) == 0
     return out, command
 
@@ -68,8 +68,8 @@ def test_evaluate_measures_what_works_and_reports_what_does_not(evaluated):
     bad = [cell for cell in found["cells"] if cell["error"]]
     assert {cell["mesh"] for cell in good} == {"ball"} and {cell["mesh"] for cell in bad} == {"broken"}
     assert len(good) == len(bad) == 2 and "broken.obj" in bad[0]["error"]
-    always = {"agreement_db", "render_db", "seam_ratio", "owner_ratio", "sharpness", "coverage", "filled", "black_texels",
-              "bleed", "kid", "seconds", "view_denoisings"}  # fmt: skip
+    always = {"agreement_db", "render_db", "seam_ratio", "owner_ratio", "sharpness", "coverage", "filled",
+              "black_texels", "bleed", "kid", "seconds", "view_denoisings"}  # fmt: skip
     for cell in good:
         assert always <= set(cell["scores"]) <= set(SCORES)
         assert cell["scores"]["view_denoisings"] == 6 * 2 and cell["scores"]["filled"] <= 1
@@ -125,8 +125,9 @@ def test_other_settings_are_other_cells(evaluated, model, folder, tmp_path):
 
 def test_compare_puts_rows_side_by_side(folder, model, tmp_path):
     out = tmp_path / "out"
-    code = main(["compare", str(folder / "ball.obj"), "--prompt", "red brick", "--seeds", "2", "--out", str(out), "--model",
-                 str(model), *SMALL, "--methods", "synchronized,synchronized:case=5,noise=independent"])  # fmt: skip
+    code = main(["compare", str(folder / "ball.obj"), "--prompt", "red brick", "--seeds", "2", "--out", str(out),
+                 "--model", str(model), *SMALL,
+                 "--methods", "synchronized,synchronized:case=5,noise=independent"])  # fmt: skip
     assert code == 0
     found = numbers(out, "compare")
     names = [row["name"] for row in found["rows"]]
@@ -153,8 +154,8 @@ def test_one_row_that_cannot_work_does_not_stop_the_others(folder, model, tmp_pa
 
     monkeypatch.setitem(METHODS, "iterative", Method(refuse, METHODS["synchronized"].calls))
     out = tmp_path / "out"
-    assert main(["compare", str(folder / "ball.obj"), "--prompt", "red brick", "--seeds", "1", "--out", str(out), "--model",
-                 str(model), *SMALL, "--methods", "iterative,synchronized"]) == 0  # fmt: skip
+    assert main(["compare", str(folder / "ball.obj"), "--prompt", "red brick", "--seeds", "1", "--out", str(out),
+                 "--model", str(model), *SMALL, "--methods", "iterative,synchronized"]) == 0  # fmt: skip
     rows = {row["name"]: row["mean"] for row in numbers(out, "compare")["rows"]}
     assert rows["iterative"] == {"done": 0, "failed": 1} and rows["synchronized"]["done"] == 1
     assert "This one cannot." in (out / "compare.html").read_text(encoding="utf-8")
@@ -238,8 +239,8 @@ def test_pages_hold_their_pictures_and_escape_their_words():
 def test_views_and_maps_are_kept_when_asked_for(tmp_path, model, folder):
     """One picture per view, and maps in which every texel of a chart says what the report's coverage says."""
     out = tmp_path / "out"
-    assert main(["texture", str(folder / "ball.obj"), "--prompt", "red brick", "--out", str(out), "--model", str(model), *SMALL,
-                 "--save-views"]) == 0  # fmt: skip
+    assert main(["texture", str(folder / "ball.obj"), "--prompt", "red brick", "--out", str(out), "--model", str(model),
+                 *SMALL, "--save-views"]) == 0  # fmt: skip
     (job,) = (out / "jobs").iterdir()
     views = sorted(path.name for path in (job / "out" / "views").iterdir())
     assert len(views) == 6 and views[0] == "00-front.png"

@@ -91,7 +91,7 @@ def test_an_sds_step_is_the_gradient_of_a_squared_distance(make, lossy):
     target = codec.decode(denoiser(HALF.alpha * latents + HALF.sigma * noise, HALF))
     (HALF.alpha * HALF.sigma / 2 * (seen - target).square().sum()).backward()
 
-    step = OBJECTIVES["sds"].gradient(denoiser, Question(latents, noise, HALF))
+    step = OBJECTIVES["sds"].gradient(denoiser, denoiser, Question(latents, noise, HALF))
     found = canvas.gradient(latents, step, chosen)
     assert float(z.grad.abs().max()) > 0.01
     assert float((found - z.grad).abs().max()) < 1e-6 * float(z.grad.abs().max())
@@ -120,7 +120,7 @@ def test_the_mean_attracts(objective):
     away = torch.linspace(-2, 2, 5, dtype=torch.float64).view(5, 1, 1, 1).expand(5, 1, count, 1)
     noise = normal(*away.shape) if objective == "sds" else torch.zeros(away.shape, dtype=torch.float64)
     asked = Question(mean + away, noise, HALF, climb)
-    found = OBJECTIVES[objective].gradient(denoiser, asked).mean((1, 2, 3))
+    found = OBJECTIVES[objective].gradient(denoiser, denoiser, asked).mean((1, 2, 3))
 
     def total(level):
         return (level.alpha**2 * variance + level.sigma**2) ** 0.5

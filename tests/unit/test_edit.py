@@ -59,8 +59,8 @@ class TwoModes:
 def expected_distance(dimensions: int) -> float:
     """How far from its mode the texture comes to rest: twice the share of edits that fall to the other mode.
 
-    An edit of a picture at +1 starts from x = alpha 1 + sigma n. The two modes mirror each other, so the path ends at the
-    sign of the sum of x, a normal number with mean alpha D and variance sigma^2 D: wrong with probability
+    An edit of a picture at +1 starts from x = alpha 1 + sigma n. The two modes mirror each other, so the path ends at
+    the sign of the sum of x, a normal number with mean alpha D and variance sigma^2 D: wrong with probability
     Phi(-sqrt(D) alpha / sigma), and every wrong picture among N moves the mean by 2 / N.
     """
     levels = levels_from_config(VP, 999)[:-1]
@@ -70,8 +70,8 @@ def expected_distance(dimensions: int) -> float:
 
 
 def test_dataset_update_finds_a_mode_and_one_shot_averages_them():
-    """T11. One edit of each view from the same start picks a mode by a coin, so the mean of 24 has |m| = 0.16 on average
-    (sqrt(2 / (24 pi))): 0.84 from the nearest mode. Looking up what was edited so far before the next edit breaks the tie.
+    """T11. One edit of each view from the same start picks a mode by a coin, so the mean of 24 has |m| = 0.16 on
+    average (sqrt(2 / (24 pi))): 0.84 from the nearest mode. Looking up what was edited so far breaks the tie.
     """
     space = copies(24, 8)
     start = torch.zeros(24, 3, 8, 8, dtype=torch.float64)
@@ -194,7 +194,7 @@ def test_full_strength_is_starting_from_nothing(case, noise):
 
 def test_least_strength_changes_hardly_anything():
     """One step from the lowest level (alpha, sigma). For white data of variance 1 the exact denoiser is alpha x, so the
-    texture s comes out as alpha^2 s + alpha sigma n: it moves by sigma^4 mean(s^2) + alpha^2 sigma^2 in the mean square.
+    texture s comes out as alpha^2 s + alpha sigma n: its mean square move is sigma^4 mean(s^2) + alpha^2 sigma^2.
     """
     space = copies(1, 16)
     start, z = texture_views(space)
@@ -208,7 +208,7 @@ def test_least_strength_changes_hardly_anything():
 
 @pytest.mark.parametrize("case", ["instance-x0", "canonical-x0"])
 def test_a_start_has_the_noise_of_its_level(case):
-    """Each pixel of the first state is alpha times the texture and noise of standard deviation sigma, on a lossy space too.
+    """Each pixel of the first state is alpha times the texture, and noise of standard deviation sigma; lossy or not.
 
     Merging noisy views instead would average the noise away: the circle's texels see several pixels each.
     """

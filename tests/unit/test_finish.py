@@ -7,8 +7,8 @@ import torch
 
 from blender_addon.jobs.rigs import build_rig
 from engine.finish import bake, finish, texture_image
-from engine.finish.bake import BANDS, bake_views
-from engine.finish.bands import smooth, split
+from engine.finish.bake import bake_views
+from engine.finish.bands import smooth
 from engine.finish.fill import fill_unseen
 from engine.finish.pad import pad_charts
 from engine.raster.texels import rasterize_uv
@@ -75,15 +75,15 @@ def test_views_of_different_tint_leave_no_border(torus):
     tint = torch.tensor([0.05, -0.05] * 4)[:, None, None, None]
     texels = rasterize_uv(mesh, 160)
 
-    def jump(bands):
-        baked = bake_views(views * 0.8 + 0.1 + tint, texels, mesh, cameras, RASTERIZER, bands=bands)
+    def jump(**how):
+        baked = bake_views(views * 0.8 + 0.1 + tint, texels, mesh, cameras, RASTERIZER, **how)
         image, owner = np.full((160, 160, 3), np.nan), np.full((160, 160), -2)
         image.reshape(-1, 3)[texels.index], owner.ravel()[texels.index] = baked.colour, baked.owner
         step = np.abs(np.diff(image, axis=1)).max(2)
         border = (owner[:, 1:] != owner[:, :-1]) & (np.minimum(owner[:, 1:], owner[:, :-1]) >= 0)
         return np.nanmean(step[border])
 
-    assert jump(BANDS) < 0.6 * jump(((None, 128.0),))
+    assert jump() < 0.6 * jump(bands=())
 
 
 def test_views_and_cameras_must_match(torus):
@@ -92,12 +92,11 @@ def test_views_and_cameras_must_match(torus):
         bake_views(views[:3], rasterize_uv(mesh, 32), mesh, cameras, RASTERIZER)
 
 
-def test_bands_add_up_and_stop_at_edges():
+def test_blurs_stop_at_edges():
     mesh = two_quads()
     space = UVTexture(mesh, [front((0.6, -5, 0.4))], RASTERIZER, 64, 64)
     right, below = breaks(space.screen, space.ids)
     views = np.random.default_rng(0).random((1, 64, 64, 3)).astype(np.float32)
-    assert np.allclose(sum(split(views, right, below, (1, 4, 16))), views, atol=1e-5)
     step = np.where((space.ids >= 0)[..., None], (space.ids >= 2)[..., None] * 1.0, 9.0) * np.ones(3)
     assert np.allclose(smooth(step.astype(np.float32), right, below, 8), step, atol=1e-5)
     assert smooth(views, right & False, below & False, 8).std() < 0.1 * views.std()

@@ -102,7 +102,14 @@ def test_eight_views_are_a_ring_a_top_and_a_bottom():
     assert names == ["front", "front right", "back right", "back", "back left", "front left", "top", "bottom"]
 
 
-@pytest.mark.parametrize(("n", "angle"), [(4, 91), (6, 85), (8, 62), (10, 56), (16, 52), (24, 42), (33, 35), (64, 25)])
+@pytest.mark.parametrize(("n", "polar"), [(4, []), (5, [80]), (6, [80, -65]), (7, [80, -65]), (12, [80, -65])])
+def test_above_and_below_are_looked_at_from_six_views_on(n, polar):
+    heights = [round(elevation) for _, elevation in auto_angles(n)]
+    assert len(heights) == n and heights[n - len(polar) :] == polar
+    assert heights[: n - len(polar)] == [25 if i % 2 == 0 else -15 for i in range(n - len(polar))]
+
+
+@pytest.mark.parametrize(("n", "angle"), [(4, 91), (6, 72), (8, 62), (10, 56), (16, 52), (24, 42), (33, 35), (64, 25)])
 def test_auto_rig_leaves_no_direction_far_from_a_camera(n, angle):
     back = np.stack([camera.view[2, :3] for camera in build_rig("auto", n, cloud("ball"))])
     worst = math.degrees(math.acos((cloud("ball") @ back.T).max(axis=1).min()))

@@ -40,7 +40,7 @@ def test_setting_is_described_and_its_default_allowed(setting):
         assert len(setting.choices) == len(setting.choice_help) == len(set(setting.choices))
     elif setting.type is not bool:
         assert setting.minimum < setting.maximum
-        assert setting.type is str or setting.minimum % setting.multiple == setting.maximum % setting.multiple == 0
+        assert setting.type is not int or setting.minimum % setting.multiple == setting.maximum % setting.multiple == 0
 
 
 def test_defaults_are_those_of_the_default_quality():

@@ -22,6 +22,8 @@ ENGINE = {
     "models_command": 8,
     "warm": 7,
     "measure": 7.5,
+    "detail": 7.5,
+    "painting": 7.5,
     "made": 7,
     "given": 7,
     "methods": 6,

@@ -18,7 +18,16 @@ from engine.measure.bleed import backgrounds, count
 from engine.measure.coverage import black
 from engine.measure.distance import kid, kid_spread
 from engine.measure.judge import RandomFeatures, named_in, reader
-from engine.measure.seams import LEVEL, chart_ratio, chart_step, find_seams, owner_ratio, ratio, seam_edges
+from engine.measure.seams import (
+    LEVEL,
+    chart_ratio,
+    chart_step,
+    find_seams,
+    owner_ratio,
+    ratio,
+    seam_edges,
+    smooth_ratio,
+)
 from engine.measure.sharpness import fine_band, fine_energy
 from engine.measure.stage import BACKGROUND, apart, directions, held_out, stage_for
 from engine.raster.texels import rasterize_uv
@@ -60,7 +69,7 @@ def floor():
 def test_seam_ratio_of_a_known_jump(floor, jump):
     """Along x colour rises by k per texel, and by J at the border. A1 and B1 are 2 texels apart, A2 2 from A1:
     (2k + J) / 2k in each channel alike, so the square roots of 3 cancel but for half a level above and below."""
-    mesh, texels, seams = floor
+    _, texels, seams = floor
     k = 0.004
     colour = 0.3 + k * texels.position[:, 0] / STEP + jump * (texels.triangle >= 2)
     expected = (3**0.5 * (2 * k + jump) + LEVEL) / (3**0.5 * 2 * k + LEVEL)
@@ -82,6 +91,15 @@ def test_seams_only_among_chosen_texels(floor):
     chosen = painted(texels, grey(~upper))[..., 0] == 1
     assert chart_ratio(image, seams, chosen) == pytest.approx(1, abs=0.01)
     assert chart_ratio(image, seams) > 6
+
+
+def test_smooth_seams_are_those_without_a_bend(floor):
+    """A floor has no bend; a box has 90 degrees at every border, where A1 and B1 are 0.71 of the way apart; on a torus
+    of 32 by 16 faces borders bend by 11 and 23 degrees."""
+    box, torus = (find_seams(mesh_of(one), rasterize_uv(mesh_of(one), 128)) for one in (shapes.cube(), shapes.torus()))
+    assert floor[2].smooth.all() and len(box.smooth) > 100 and not box.smooth.any()
+    assert len(torus.smooth) > 50 and torus.smooth.all()
+    assert smooth_ratio(np.full((128, 128, 3), 0.4), box) is None
 
 
 def test_seam_edges_are_where_uvs_part_and_only_there():
@@ -162,7 +180,7 @@ def test_render_agrees_with_its_own_texture():
     assert with_render(views - 0.05, texture, stage) == pytest.approx(-20 * log10(0.05), abs=0.01)
     inside, outside = stage.mask[:, 0] > 0.999, stage.mask[:, 0] == 0
     assert (views.permute(0, 2, 3, 1)[outside] == BACKGROUND).all()
-    assert 0.1 < float(inside.float().mean()) < 0.9 and stage.control.shape == (8, 1, 64, 64)
+    assert 0.1 < float(inside.float().mean()) < 0.9 and stage.buffer.depth.shape == (8, 64, 64)
     assert torch.equal(stage.cut(views)[:, 0][outside], torch.full_like(views[:, 0][outside], BACKGROUND))
 
 
@@ -196,7 +214,7 @@ def test_kid_of_two_points():
 
 
 def test_kid_of_the_same_distribution_is_zero_on_average():
-    """Unbiased: over 100 draws its mean lies within 4 standard errors of 0, and a shift of half a deviation does not."""
+    """Unbiased: over 100 draws its mean lies within 4 standard errors of 0; a shift of half a deviation is not."""
     random = np.random.default_rng(0)
     same = [kid(random.normal(size=(16, 8)), random.normal(size=(24, 8))) for _ in range(100)]
     moved = [kid(random.normal(size=(16, 8)), random.normal(0.5, 1, (24, 8))) for _ in range(100)]
@@ -307,7 +325,7 @@ def test_prompts_are_read_by_their_longest_phrases():
 
 
 def test_clip_from_a_folder(tmp_path):
-    """A tiny random CLIP in the published layout: adherence is 100 cos of the two embeddings transformers itself gives."""
+    """A tiny random CLIP in the published layout: adherence is 100 cos of the embeddings transformers gives."""
     from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
     from tests.tiny_models import tokenizer

@@ -10,9 +10,11 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionControlNetPipeline, StableDiffusionPipeline, UNet2DConditionModel
 
-from blender_addon.jobs.errors import SettingsError
+from blender_addon.jobs.errors import ModelError, SettingsError
 from engine.models import available_models, load_model
+from engine.models.controls import Control
 from engine.models.folders import write_manifest
+from engine.models.loading import Extras
 from engine.sampling import sample, start
 from engine.schedule import levels_from_config
 from tests.tiny_models import LATENT, SD15_SCHEDULER, SD21_SCHEDULER, SWATCH_SCHEDULER, as_published, write_tiny_model
@@ -145,6 +147,16 @@ def test_guidance_one_runs_one_half_and_scale_zero_no_controlnet(sd15):
     assert controls == [1]
 
 
+def test_unguided_is_guidance_one(sd15):
+    """Also of some views: the prompts' half alone, with the same depth."""
+    level, plain = sd15.levels(3)[0], sd15.denoiser(PROMPTS, AVOIDS, depth(4), 1.0)
+    guided = sd15.denoiser(PROMPTS, AVOIDS, depth(4), 7.5, 0.7)
+    torch.testing.assert_close(guided.unguided()(noise(4), level), plain(noise(4), level))
+    some = guided.unguided().only([3, 1])(noise(4)[[3, 1]], level)
+    torch.testing.assert_close(some, plain(noise(4), level)[[3, 1]], rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(guided(noise(4), level), plain(noise(4), level))
+
+
 def test_controlnet_that_reads_no_text_runs_on_one_half(tmp_path):
     folder = write_tiny_model(tmp_path / "swatch", SWATCH_SCHEDULER, control_reads_text=False)
     model = load_model(str(folder), CPU, torch.float32)
@@ -209,6 +221,10 @@ def test_bundled_layout_loads_with_its_card(tmp_path, monkeypatch):
     torch.testing.assert_close(model.text_features(["red xyz brick"]), model.text_features(["red brick"]))
     assert seen[0] == ("tokenizer", 0, 5) and seen[-1] == ("ready", 5, 5)
     assert available_models(verify=True) == {"swatch": "ready"}
+    with pytest.raises(SettingsError, match="depth only"):
+        model.denoiser(["red"], [""], [Control("normal", torch.zeros(1, 3, 48, 48))], 1.0)
+    with pytest.raises(ModelError, match="style"):
+        load_model("swatch", CPU, extras=Extras(style="auto"))
     assert model.unet.dtype == torch.float32
 
 

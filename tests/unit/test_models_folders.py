@@ -115,9 +115,11 @@ def test_wrong_class(model, part, name):
 
 
 def test_unsupported_pipeline(model):
-    edit(model / "model_index.json", _class_name="StableDiffusionXLPipeline")
+    edit(model / "model_index.json", _class_name="KandinskyPipeline")
     error = refused(model)
-    assert "StableDiffusionXLPipeline" in error.message and "StableDiffusionPipeline" in error.action
+    assert "KandinskyPipeline" in error.message and "StableDiffusionXLPipeline" in error.action
+    (model / "mvadapter_t2mv_sdxl.safetensors").write_bytes(b"")
+    assert "MV-Adapter" in refused(model).message
 
 
 def test_weights_that_do_not_fit_their_config(model):
@@ -211,12 +213,6 @@ def test_broken_manifest(model):
         assert "manifest.json" in refused(model).message
     (model / "manifest.json").write_text('{"sha256": {"unet/config.json": 3}}')
     assert "unet/config.json" in refused(model).message
-
-
-def test_single_file_checkpoint(tmp_path):
-    (tmp_path / "dream.safetensors").write_bytes(b"")
-    error = refused(tmp_path / "dream.safetensors")
-    assert "from_single_file" in error.action
 
 
 def test_unknown_names():

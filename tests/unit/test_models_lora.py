@@ -23,8 +23,9 @@ from tests.tiny_models import write_tiny_model
 
 CPU = torch.device("cpu")
 RANK = 3
-LAYERS = ("mid_block.attentions.0.transformer_blocks.0.attn1.to_q", "mid_block.attentions.0.transformer_blocks.0.attn2.to_out.0",
-          "mid_block.resnets.1.conv1", "mid_block.attentions.0.proj_in", "mid_block.resnets.0.time_emb_proj")  # fmt: skip
+LAYERS = ("mid_block.attentions.0.transformer_blocks.0.attn1.to_q",
+          "mid_block.attentions.0.transformer_blocks.0.attn2.to_out.0", "mid_block.resnets.1.conv1",
+          "mid_block.attentions.0.proj_in", "mid_block.resnets.0.time_emb_proj")  # fmt: skip
 
 
 def matrices(module, names=LAYERS, seed=0):
@@ -34,7 +35,10 @@ def matrices(module, names=LAYERS, seed=0):
     for name in names:
         shape = module.get_submodule(name).weight.shape
         ones = (1,) * (len(shape) - 2)
-        found[name] = (torch.randn(RANK, *shape[1:], generator=generator), torch.randn(shape[0], RANK, *ones, generator=generator))
+        found[name] = (
+            torch.randn(RANK, *shape[1:], generator=generator),
+            torch.randn(shape[0], RANK, *ones, generator=generator),
+        )
     return found
 
 
@@ -51,11 +55,19 @@ def formula(module, pairs, weight, alpha=RANK):
 
 
 def peft(pairs, prefix="unet."):
-    return {f"{prefix}{name}.lora_{half}.weight": m for name, pair in pairs.items() for half, m in zip("AB", pair, strict=True)}
+    return {
+        f"{prefix}{name}.lora_{half}.weight": m
+        for name, pair in pairs.items()
+        for half, m in zip("AB", pair, strict=True)
+    }
 
 
 def diffusers_old(pairs):
-    return {f"unet.{name}.lora.{half}.weight": m for name, pair in pairs.items() for half, m in zip(("down", "up"), pair, strict=True)}
+    return {
+        f"unet.{name}.lora.{half}.weight": m
+        for name, pair in pairs.items()
+        for half, m in zip(("down", "up"), pair, strict=True)
+    }
 
 
 def kohya(pairs, alpha=None, names=lambda name: name):
@@ -115,14 +127,15 @@ def test_names_of_the_original_blocks(tmp_path, theirs, ours):
 
 
 def test_fused_matrices_of_flux(tmp_path):
-    """kohya keeps queries, keys and values as one matrix, as FLUX's original code does; rows are q, k, v in this order."""
+    """kohya keeps queries, keys and values as one matrix, as FLUX's original code does; rows are q, k, v in order."""
     torch.manual_seed(0)
     transformer = flux_transformer()
     block = transformer.transformer_blocks[0].attn
     before = [block.to_q.weight.clone(), block.to_k.weight.clone(), block.to_v.weight.clone()]
     width = block.to_q.weight.shape[1]
     a, b = torch.randn(RANK, width), torch.randn(3 * width, RANK)
-    save_file({"lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight": a, "lora_unet_double_blocks_0_img_attn_qkv.lora_up.weight": b},
+    name = "lora_unet_double_blocks_0_img_attn_qkv"
+    save_file({f"{name}.lora_down.weight": a, f"{name}.lora_up.weight": b},
               tmp_path / "a.safetensors")  # fmt: skip
     merge_loras([(tmp_path / "a.safetensors", 2.0)], {"unet": transformer})
     for layer, old, rows in zip((block.to_q, block.to_k, block.to_v), before, (b @ a).split(width), strict=True):
@@ -147,7 +160,7 @@ def write_lora(folder, path, seed=0):
 
 
 def extras(*loras):
-    return Extras(loras=loras, stamps=stamps_of(loras))
+    return Extras(loras=loras, stamps=stamps_of(loras), precision="float32")
 
 
 def weight_of(model):
@@ -158,23 +171,25 @@ def test_a_stack_adds_up_and_a_warm_model_keeps_nothing(tiny, tmp_path):
     """W + 0.5 D1 - 0.25 D2; the next job without LoRAs has W again, bit for bit; a file trained anew is read anew."""
     one, two = (write_lora(tiny, tmp_path / f"{k}.safetensors", seed=k) for k in (1, 2))
     warm, name = Models(), f"{tiny}+none"
-    plain = weight_of(warm.get(name, CPU)).clone()
+    plain = weight_of(warm.get(name, CPU, extras())).clone()
     deltas = [weight_of(load_model(name, CPU, extras=extras((path, 1.0)))) - plain for path in (one, two)]
     model = warm.get(name, CPU, extras((one, 0.5), (two, -0.25)))
     torch.testing.assert_close(weight_of(model), plain + 0.5 * deltas[0] - 0.25 * deltas[1], rtol=1e-5, atol=1e-5)
     assert model.info["loras"] == [{"name": "1.safetensors", "weight": 0.5}, {"name": "2.safetensors", "weight": -0.25}]
     assert warm.get(name, CPU, extras((one, 0.5), (two, -0.25))) is model
-    assert torch.equal(weight_of(warm.get(name, CPU)), plain)
+    assert torch.equal(weight_of(warm.get(name, CPU, extras())), plain)
     before = extras((one, 0.5))
     with_text = warm.get(name, CPU, before).text_features(["a red brick"])
-    assert (with_text - warm.get(name, CPU).text_features(["a red brick"])).abs().max() > 1e-4
+    assert (with_text - warm.get(name, CPU, extras()).text_features(["a red brick"])).abs().max() > 1e-4
     write_lora(tiny, tmp_path / "1.safetensors", seed=9)
     assert extras((one, 0.5)) != before
 
 
 def test_alpha_from_the_header_of_newer_files(tmp_path):
     pairs = matrices(xl_unet(), LAYERS[:1])
-    save_file(peft(pairs), tmp_path / "a.safetensors", metadata={"lora_adapter_metadata": json.dumps({"unet.lora_alpha": 6})})
+    save_file(
+        peft(pairs), tmp_path / "a.safetensors", metadata={"lora_adapter_metadata": json.dumps({"unet.lora_alpha": 6})}
+    )
     (delta,) = read_lora(tmp_path / "a.safetensors").values()
     assert delta.scale == 2.0  # alpha 6 / rank 3
 

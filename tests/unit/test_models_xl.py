@@ -60,7 +60,10 @@ def theirs(folder, kind, guidance, avoid="ugly wall", **more):
 def test_one_view_equals_the_pipeline(tiny, guidance, avoid):
     kind, folder = tiny
     if kind == "":
-        expected, found = theirs(folder, StableDiffusionXLPipeline, guidance, avoid), ours(folder, guidance, None, avoid)
+        expected, found = (
+            theirs(folder, StableDiffusionXLPipeline, guidance, avoid),
+            ours(folder, guidance, None, avoid),
+        )
     elif kind == "one":
         expected = theirs(folder, StableDiffusionXLControlNetPipeline, guidance, avoid, image=picture(),
                           controlnet_conditioning_scale=0.8)  # fmt: skip
@@ -131,7 +134,7 @@ def test_missing_second_encoder_and_foreign_controlnet(tmp_path):
     folder = write_tiny_xl(tmp_path / "xl", "one")
     path = folder / "controlnet" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "cross_attention_dim": 16}))
-    with pytest.raises(ModelError, match="controlnet|ControlNet"):
+    with pytest.raises(ModelError, match=r"controlnet|ControlNet"):
         load_model(str(folder), CPU)
     shutil.rmtree(folder / "text_encoder_2")
     with pytest.raises(ModelError, match="text_encoder_2"):

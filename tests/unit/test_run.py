@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from blender_addon.jobs.errors import Cancelled, JobError, MeshError, ModelError, UserError
+from blender_addon.jobs.errors import Cancelled, JobError, MeshError, ModelError, SettingsError, UserError
 from blender_addon.jobs.events import PHASES, Tailer
 from blender_addon.jobs.folder import Job, MeshArrays, new_job_id, read_result, write_job
 from blender_addon.jobs.rigs import build_rig
@@ -143,13 +144,66 @@ def test_damaged_jobs_are_refused_by_name(tmp_path, model, models):
 
 @pytest.mark.parametrize(("harm", "error", "words"), [
     (lambda m: m.positions.__setitem__(3, np.nan), MeshError, "NaN"),
-    (lambda m: m.uvs.__iadd__(3.0), MeshError, "outside the 0-1 square"),
+    (lambda m: m.uvs.__imul__(2.5), MeshError, "across the border of the 0-1 square"),
 ])  # fmt: skip
 def test_bad_meshes_are_refused_in_words(tmp_path, model, models, harm, error, words):
     job = sphere_job(model)
     harm(job.mesh)
     with pytest.raises(error, match=words):
         run(write_job(tmp_path, job), models)
+
+
+def test_udim_tiles_become_a_file_each(tmp_path, model, models):
+    job = sphere_job(model, contact_sheet=True, save_views=True)
+    right = job.mesh.positions[job.mesh.triangles].mean(1)[:, 0] > 0
+    uvs = job.mesh.uvs[job.mesh.triangle_uvs] + np.where(right[:, None, None], np.float32([1, 0]), np.float32([0, 0]))
+    mesh = replace(job.mesh, uvs=uvs.reshape(-1, 2), triangle_uvs=np.arange(uvs.size // 2, dtype=np.int32).reshape(-1, 3))
+    folder = write_job(tmp_path, replace(job, mesh=mesh))
+    images = run(folder, models)["images"]
+    assert images["base_color"] == images["base_color.1001"] == "out/base_color.1001.png"
+    assert images["base_color.1002"] == "out/base_color.1002.png"
+    one, other = (pixels(folder, f"out/base_color.{tile}.png") for tile in (1001, 1002))
+    assert one.shape == other.shape == (64, 64, 3) and not np.array_equal(one, other) and one.std() > 3 < other.std()
+    assert (folder / images["contact"]).is_file() and (folder / images["ownership"]).is_file()
+
+
+def test_only_the_chosen_slots_are_painted(tmp_path, model, models):
+    job = sphere_job(model)
+    slots = (job.mesh.positions[job.mesh.triangles].mean(1)[:, 2] > 0).astype(np.int32)
+    mesh = replace(job.mesh, objects=np.zeros(len(slots), np.int32), materials=slots)
+    whole = write_job(tmp_path / "whole", replace(job, mesh=mesh))
+    run(whole, models)
+    half = write_job(tmp_path / "half", replace(job, mesh=mesh, objects=[{"name": "Ball", "slots": [0, 1], "paint": [1]}]))
+    assert run(half, models)["images"]["base_color"] == "out/texture.png"
+    uv = mesh.uvs[mesh.triangle_uvs].mean(1)
+    row, column = ((1 - uv[:, 1]) * 64).astype(int), (uv[:, 0] * 64).astype(int)
+    a, b = pixels(whole)[row, column].astype(float), pixels(half)[row, column].astype(float)
+    away = np.abs(a - b).max(1)
+    assert np.median(away[slots == 1]) < np.median(away[slots == 0])  # the other half is padding now
+    bad = write_job(tmp_path / "bad", replace(job, mesh=mesh, objects=[{"paint": "all"}]))
+    with pytest.raises(JobError, match="slots"):
+        run(bad, models)
+
+
+def test_sixteen_bits_are_kept(tmp_path, model, models):
+    from engine.pictures import read_picture
+
+    folder = write_job(tmp_path, sphere_job(model, texture_depth=16))
+    run(folder, models)
+    deep = read_picture(folder / "out" / "texture.png")
+    assert deep.dtype == np.uint16 and deep.shape == (64, 64, 3) and len(np.unique(deep % 257)) > 100
+    plain = write_job(tmp_path, sphere_job(model))
+    run(plain, models)
+    assert np.abs(deep / 257 - pixels(plain)).max() <= 0.51
+
+
+def test_the_detail_pass_paints_larger_views_and_is_counted(tmp_path, model, models):
+    folder = write_job(tmp_path, sphere_job(model, detail="2x", detail_strength=0.4, steps=5, save_views=True))
+    result = run(folder, models)
+    assert pixels(folder, result["images"]["view-00-front"]).shape == (128, 128, 3)
+    assert result["report"]["view_denoisings"] == result["report"]["view_denoisings_foreseen"] == 4 * (5 + 2)
+    with pytest.raises(SettingsError, match="detail"):
+        run(write_job(tmp_path, sphere_job(model, detail="2x", view_size=2048)), models)
 
 
 def test_a_warm_model_is_used_again_and_given_back(model):

@@ -38,6 +38,9 @@ WALKS = [
     ("dpm++2m", "DPMSolverMultistepScheduler", ZERO, "v_prediction", 30, 0.0),
     ("flow-euler", "FlowMatchEulerDiscreteScheduler", {}, "flow_prediction", 20, 0.0),
     ("flow-euler", "FlowMatchEulerDiscreteScheduler", {"shift": 3.0}, "flow_prediction", 28, 0.0),
+    ("lcm", "LCMScheduler", SD, "epsilon", 4, 0.0),
+    ("lcm", "LCMScheduler", SD, "v_prediction", 8, 0.0),
+    ("ddim", "TCDScheduler", SD, "epsilon", 4, 0.0),
 ]
 
 
@@ -47,7 +50,9 @@ def theirs(scheduler, network, x, generator, noises, eta):
     for time in scheduler.timesteps:
         told = x if "Flow" in type(scheduler).__name__ else scheduler.scale_model_input(x, time)
         extra = {}
-        if type(scheduler).__name__.startswith("DDIM"):
+        if type(scheduler).__name__.startswith("TCD"):
+            extra = {"eta": eta}
+        elif type(scheduler).__name__.startswith("DDIM"):
             extra = {"eta": eta, "variance_noise": next(noises) if eta else None}
         elif not type(scheduler).__name__.startswith("DPM"):
             extra = {"generator": generator}

@@ -13,16 +13,22 @@ from engine.spaces.blend import LOUDEST, Blended, Blur
 from tests.toys import SETTINGS, CircleWorld, GaussianDenoiser, RandomDenoiser, gather_space, plane
 from tests.unit.test_synchronized import VP, normal, seeded, watched
 from tests.unit.test_synchronized_run import LEVELS, Blocks, spaces
-from tests.unit.test_synchronized_world import RUNS, measured
+from tests.unit.test_synchronized_world import RUNS as PLAIN_RUNS
+from tests.unit.test_synchronized_world import measures
 
-RUNS.update({
+RUNS = {
+    **PLAIN_RUNS,
     "bands": {"blend": "bands"},
     "bands, variance kept": {"blend": "bands", "preserve_variance": True},
     "cosine^6 to 80 %, variance kept": {**RUNS["cosine^6 to 80 %"], "preserve_variance": True},
     "cosine, variance kept": {**RUNS["case 2"], "preserve_variance": True},
     "sharpest alone": {"sharpness_start": 128.0},
     "agreeing more and more": {"agree_start": 0.0},
-})
+}
+
+
+def measured(name):
+    return measures(tuple(RUNS[name].items()))
 
 
 @pytest.mark.parametrize(("sigma", "side"), [(1.0, 40), (1.9, 41), (6.0, 96), (8.0, 97), (20.0, 240)])

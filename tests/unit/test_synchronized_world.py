@@ -37,10 +37,14 @@ def roughness(views):
     return float(views.diff(n=2, dim=-1)[..., width // 4 : 3 * width // 4].square().mean())
 
 
-@cache
 def measured(name):
+    return measures(tuple(RUNS[name].items()))
+
+
+@cache
+def measures(given):
     """Texture variance, detail of the views and of the texture (1 = prior), disagreement (MSE / power)."""
-    chosen = dict(RUNS[name])
+    chosen = dict(given)
     world = CircleWorld(SEEDS, filtered=chosen.pop("filtered", False))
     prior = world.prior()
     views = run(prior, world, levels_from_config(VP, 30), {**SETTINGS, **chosen}, seeded(3))

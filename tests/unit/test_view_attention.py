@@ -12,6 +12,7 @@ from diffusers.models.attention_processor import Attention
 from blender_addon.jobs.records import Camera
 from blender_addon.jobs.rigs import build_rig, look_at, perspective
 from engine.cameras import frontmost, neighbours
+from engine.models import load_model
 from engine.models.view_attention import AcrossViews, ViewAttention, looking_across, view_attention
 
 CUBE = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
@@ -120,6 +121,30 @@ def test_the_network_is_given_back_as_it_was_whatever_happens(unet):
     assert changed and all(name.endswith("attn1.processor") for name in changed)
     assert len(changed) == sum(name.endswith("attn1.processor") for name in before)
     assert unet.attn_processors == before
+
+
+@pytest.fixture(scope="module")
+def swatch():
+    return load_model("swatch", torch.device("cpu"))
+
+
+def test_the_bundled_model_looks_across_in_one_batch_with_both_halves_of_guidance(swatch):
+    """Views that look at nobody get what they got, whatever the chunk; views that do get something else, in both ways of
+    asking; and a view asked alone, which has nobody to look at, is plain again."""
+    prompts, depth = ["red wood", "blue metal", "grey brick"], torch.rand(3, 1, 64, 64, generator=seeded())
+    x, level = torch.randn(3, swatch.channels, 8, 8, generator=seeded(1)), swatch.levels(4)[1]
+
+    def asked(attention, chunk=None):
+        return swatch.denoiser(prompts, [""] * 3, depth, 3.0, chunk=chunk, attention=attention)
+    plain = asked(None)(x, level)
+    alone, ring = ViewAttention(((0,), (1,), (2,))), ViewAttention(((0, 2, 1), (1, 0, 2), (2, 1, 0)), 0, 1.0)
+    torch.testing.assert_close(asked(alone, chunk=1)(x, level), plain, rtol=0, atol=2e-5)
+    across = asked(ring, chunk=2)(x, level)
+    torch.testing.assert_close(across, asked(ring)(x, level), rtol=0, atol=2e-5)
+    assert float((across - plain).abs().max()) > 1e-3
+    torch.testing.assert_close(asked(ring).only([1])(x[1:2], level), plain[1:2], rtol=0, atol=2e-5)
+    pair = asked(ring).only([2, 0])(x[[2, 0]], level)
+    assert float((pair - plain[[2, 0]]).abs().max()) > 1e-3
 
 
 def test_some_of_the_views():

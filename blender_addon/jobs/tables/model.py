@@ -10,7 +10,8 @@ TABLE = (
         "control",
         str,
         "depth",
-        "What of the mesh guides the model: depth, normal, canny; several with commas and strengths (depth, normal:0.5).",
+        "What of the mesh guides the model: depth, normal, canny; several with commas and strengths "
+        "(depth, normal:0.5).",
         "Follow",
         "Model",
         1,
@@ -137,8 +138,14 @@ TABLE = (
         "Number format of the networks.",
         "Precision",
         "Machine",
-        choices=("auto", "float32", "float16", "bfloat16"),
-        choice_help=("What the device does best", "Slow and exact", "Half, for graphics cards", "Half, wide range"),
+        choices=("auto", "float32", "float16", "bfloat16", "float8"),
+        choice_help=(
+            "What the device does best",
+            "Slow and exact",
+            "Half, for graphics cards",
+            "Half, wide range",
+            "Weights take a quarter, computing is as with auto; for small cards",
+        ),
     ),
     Setting(
         "memory",

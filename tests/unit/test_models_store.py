@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model manager against a hub that is a folder: nothing here opens a socket."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from types import SimpleNamespace
+
+import huggingface_hub
+import pytest
+import torch
+from huggingface_hub import constants
+from huggingface_hub import errors as hub_errors
+
+from blender_addon.jobs.catalogue import CATALOGUE, ROLES, entry, licence_line
+from blender_addon.jobs.errors import ModelError, UserError
+from engine.__main__ import main
+from engine.models import FAMILIES, load_model, store
+from engine.models.hub import HUB_ID, PINNED, token
+from tests.tiny_models import write_tiny_model
+
+CPU = torch.device("cpu")
+NAME, COMMIT = "org/tiny", "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    folder = write_tiny_model(tmp_path_factory.mktemp("hub") / "tiny", control=False)
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+    return folder
+
+
+class Hub:
+    """`snapshot_download` of one repository, into the cache's real layout: blobs by checksum, snapshots of links."""
+
+    def __init__(self, folder, cache):
+        self.folder, self.cache, self.asked, self.gated, self.breaks_after = folder, cache, [], False, None
+
+    def __call__(self, repository, revision=None, allow_patterns=None, ignore_patterns=None, local_files_only=False,
+                 dry_run=False, token=None, **more):  # fmt: skip
+        from fnmatch import fnmatch
+
+        target = self.cache / f"models--{repository.replace('/', '--')}"
+        main = target / "refs" / "main"
+        found = main.read_text() if revision == "main" and main.exists() else revision
+        snapshot = target / "snapshots" / (found if local_files_only else COMMIT)
+        if local_files_only:
+            if not snapshot.is_dir():
+                raise hub_errors.LocalEntryNotFoundError("nothing here")
+            return str(snapshot)
+        self.asked.append((repository, revision, token))
+        if self.gated:
+            response = SimpleNamespace(headers={}, request=None, status_code=403)
+            raise hub_errors.GatedRepoError("gated", response=response)
+        names = [path.relative_to(self.folder).as_posix() for path in sorted(self.folder.rglob("*")) if path.is_file()]
+        names = [name for name in names if any(fnmatch(name, one) for one in allow_patterns)
+                 and not any(fnmatch(name, one) for one in ignore_patterns or ())]  # fmt: skip
+        missing = [name for name in names if not (snapshot / name).exists()]
+        if dry_run:
+            return [
+                SimpleNamespace(file_size=(self.folder / name).stat().st_size, will_download=name in missing)
+                for name in names
+            ]
+        (target / "blobs").mkdir(parents=True, exist_ok=True)
+        for number, name in enumerate(missing):
+            if self.breaks_after is not None and number >= self.breaks_after:
+                (target / "blobs" / "feed.incomplete").write_bytes(b"half")
+                raise OSError("connection lost")
+            data = (self.folder / name).read_bytes()
+            if name.endswith(".safetensors"):
+                digest = hashlib.sha256(data).hexdigest()
+            else:
+                digest = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+            (target / "blobs" / digest).write_bytes(data)
+            link = snapshot / name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.unlink(missing_ok=True)
+            link.symlink_to(target / "blobs" / digest)
+        main.parent.mkdir(exist_ok=True)
+        main.write_text(COMMIT)
+        for left in (target / "blobs").glob("*.incomplete"):
+            left.unlink()
+        return str(snapshot)
+
+
+@pytest.fixture
+def hub(published, tmp_path, monkeypatch):
+    fake = Hub(published, tmp_path / "cache")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fake)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    return fake
+
+
+def weights(name=NAME):
+    return next(store.state_of(name).path.glob("unet/*.safetensors"))
+
+
+def test_add_then_use_offline_then_remove(hub, capsys):
+    assert main(["models", "add", NAME]) == 0
+    said = capsys.readouterr().out
+    assert "whole" in said and f"{NAME}@{COMMIT}" in said
+    asked = len(hub.asked)
+    model = load_model(f"{NAME}+none", CPU, torch.float32)
+    assert len(hub.asked) == asked and model.info["revision"] == COMMIT and model.info["licence"] == "mit"
+    assert main(["models", "verify", NAME]) == 0
+    assert main(["models", "remove", NAME]) == 0
+    assert store.state_of(NAME) is None and "free again" in capsys.readouterr().out
+    assert main(["models", "remove", NAME]) != 0
+    assert "not in the cache" in capsys.readouterr().err
+
+
+def test_a_broken_download_is_named_and_continued(hub, capsys):
+    hub.breaks_after = 4
+    assert main(["models", "add", NAME]) != 0
+    assert "connection lost" in capsys.readouterr().err
+    state = store.state_of(NAME)
+    assert any("not downloaded to its end" in fault for fault in state.faults)
+    hub.breaks_after = None
+    assert main(["models", "add", NAME]) == 0 and not store.state_of(NAME, contents=True).faults
+
+
+@pytest.mark.parametrize("damage", ["byte", "short", "gone", "config"])
+def test_what_is_damaged_is_named_and_repaired(hub, capsys, damage):
+    main(["models", "add", NAME])
+    path = weights()
+    if damage == "config":
+        path = path.parent / "config.json"
+    blob = path.resolve()
+    content = bytearray(blob.read_bytes())
+    content[-1] ^= 1
+    if damage == "gone":
+        blob.unlink()
+    else:
+        blob.write_bytes(bytes(content[:-9] if damage == "short" else content))
+    capsys.readouterr()
+    assert main(["models", "verify", NAME]) != 0
+    assert path.name in capsys.readouterr().out
+    assert main(["models", "add", NAME]) == 0
+    assert "fetched again" in capsys.readouterr().err
+    assert main(["models", "verify", NAME]) == 0
+    load_model(f"{NAME}+none", CPU, torch.float32)
+
+
+def test_no_room_is_said_before_anything_is_fetched(hub, monkeypatch, capsys):
+    monkeypatch.setattr(store.shutil, "disk_usage", lambda place: SimpleNamespace(free=1000))
+    assert main(["models", "add", NAME]) == 4
+    assert "are free" in capsys.readouterr().err and store.state_of(NAME) is None
+
+
+def test_gated_models_and_the_token(hub, monkeypatch, capsys):
+    hub.gated = True
+    monkeypatch.setattr("engine.models_command.download_size", lambda *what: 0)
+    assert main(["models", "add", NAME]) != 0
+    said = capsys.readouterr().err
+    assert "gated" in said and "HF_TOKEN" in said
+    calls = []
+    ring = SimpleNamespace(
+        get_password=lambda *asked: calls.append(asked) or "hf_secret", errors=SimpleNamespace(KeyringError=KeyError)
+    )
+    monkeypatch.setattr("engine.models.hub.importlib.util.find_spec", lambda name: True)
+    monkeypatch.setattr("engine.models.hub.importlib.import_module", lambda name: ring)
+    assert token() == "hf_secret" and calls == [("tweed", "huggingface")]
+    monkeypatch.setenv("HF_TOKEN", "hf_other")
+    assert token() is None  # huggingface_hub reads the variable itself
+
+
+def test_a_folder_from_another_machine(published, hub, tmp_path, capsys):
+    stick = shutil.copytree(published, tmp_path / "stick" / "My Model")
+    (stick / "unet" / "old.bin").write_bytes(b"cos\nsystem\n")
+    assert main(["models", "import", str(stick), "--name", "me/mine"]) == 0
+    shutil.rmtree(stick)
+    assert load_model("me/mine+none", CPU, torch.float32).name == "me/mine"
+    assert not list(store.repository_folder("me/mine").rglob("*.bin")) and hub.asked == []
+    assert main(["models", "verify", "me/mine"]) == 0
+
+
+def test_a_cache_folder_keeps_its_name_and_revision(published, hub, tmp_path):
+    main(["models", "add", NAME])
+    stick = shutil.copytree(store.repository_folder(NAME), tmp_path / "stick" / "models--org--tiny")
+    store.remove(NAME)
+    found = store.import_folder(stick)
+    assert (found.name, found.revision) == (NAME, COMMIT)
+    catalogued = store.import_folder(published, "stabilityai/sdxl-turbo")
+    assert len(catalogued.revision) == 40
+    pinned, revision = next(iter(PINNED.items()))
+    assert store.import_folder(published, pinned).revision == revision  # found again by the name that is pinned
+
+
+def test_folders_that_are_no_models_are_refused_and_leave_nothing(published, hub, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(ModelError, match="no model"):
+        store.import_folder(empty, "a/b")
+    with pytest.raises(UserError, match="no folder"):
+        store.import_folder(tmp_path / "none")
+    with pytest.raises(UserError, match="no id"):
+        store.import_folder(published, "../../etc")
+    cut = shutil.copytree(published, tmp_path / "cut")
+    file = next((cut / "vae").glob("*.safetensors"))
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(ModelError, match="cut short"):
+        store.import_folder(cut, "a/b")
+    assert not store.repository_folder("a/b").exists()
+    with pytest.raises(ModelError, match="not in the cache"):
+        store.remove("../..")
+
+
+def test_the_list_for_people_and_for_programs(hub, capsys):
+    assert main(["models", "list"]) == 0
+    assert "swatch" in capsys.readouterr().out
+    assert main(["models", "list", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["swatch"]["state"] == "ready" and rows["stabilityai/sdxl-turbo"]["state"] == "not here"
+    assert rows["stabilityai/sdxl-turbo"]["licence"].endswith("no commercial use.")
+    assert not rows["stabilityai/sdxl-turbo"]["verified"]
+
+
+def test_the_catalogue_is_sound():
+    """Names are ids, once each; revisions are commits; settings that go well with a model exist and are allowed."""
+    from blender_addon.jobs.settings import check
+
+    names = [one.name for one in CATALOGUE]
+    assert len(set(names)) == len(names) and names[0] == "swatch"
+    for one in CATALOGUE[1:]:
+        assert HUB_ID.fullmatch(one.name) and one.role in ROLES and one.size > 0
+        assert one.revision == "" or (len(one.revision) == 40 and int(one.revision, 16))
+        assert one.role != "model" or one.memory > one.size
+        check(dict(one.settings))
+    assert entry("org/none") is None and licence_line("org/none") == "" and entry(f"{names[1]}@main").name == names[1]
+    assert licence_line(f"{names[1]}+x/y").startswith("CreativeML")
+    assert all(module.startswith("engine.models.") for module in FAMILIES.values())
