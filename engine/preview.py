@@ -21,8 +21,8 @@ def write_preview(path: Path, views: Tensor, tile: int = 128) -> None:
     """Write the views [N,3,H,W] (-1..1) side by side, `tile` pixels each, replacing `path` in one move."""
     small = interpolate(views.float().clamp(-1, 1), (tile, tile), mode="area")
     pixels = ((small + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    columns = math.ceil(math.sqrt(2 * len(pixels)))
-    rows = math.ceil(len(pixels) / columns)
+    rows = max(1, round(math.sqrt(len(pixels) / 2)))  # about twice as wide as high, with few empty places
+    columns = math.ceil(len(pixels) / rows)
     sheet = np.full((rows * tile, columns * tile, 3), 127, np.uint8)
     for i, image in enumerate(pixels):
         row, column = divmod(i, columns)

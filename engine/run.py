@@ -4,38 +4,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from blender_addon.jobs.errors import JobError
-from blender_addon.jobs.folder import OUTPUTS, PREVIEW_FILE, Job, needs_texture, read_job, write_result
+from blender_addon.jobs.folder import OUTPUTS, PREVIEW_FILE, Job, write_result
 from engine.cameras import backward
 from engine.denoiser import ViewDenoiser
-from engine.detail import Closer, check_detail, detail_calls, look_closer
-from engine.device import describe, pick_device
+from engine.detail import Closer, detail_calls, look_closer
 from engine.finish.agreement import agreement
 from engine.finish.contact import contact_sheet
-from engine.given import edit_of, given_views, read_given
+from engine.given import edit_of, given_views
 from engine.made import Made, save_maps, save_views
-from engine.mesh import Mesh, from_arrays, mesh_remarks
-from engine.methods import Facts, Method, Task, pick_method
-from engine.models import Model, follows_instructions
+from engine.mesh import Mesh
+from engine.methods import Method, Task
+from engine.models import Model
 from engine.models.view_attention import view_attention
-from engine.models.wishes import controls_of, extras_of, style_of
-from engine.painting import begin, check_windows
+from engine.models.wishes import controls_of, style_of
+from engine.opening import open_job
+from engine.painting import begin
 from engine.preview import Watcher, write_preview
 from engine.progress import Progress
-from engine.prompts import view_prompts, wish
-from engine.raster import pick_rasterizer
+from engine.prompts import view_prompts
 from engine.raster.gbuffer import GBuffer, render_gbuffer
-from engine.report import Report
 from engine.spaces.uv import UVTexture
-from engine.tiles import lay_out
 from engine.warm import Models
 
 
@@ -50,25 +44,10 @@ def run_job(
     """
     progress.emit("started")
     with progress.phase("load"):
-        job = read_job(folder)
-        settings = job.settings
-        arrays, windows = lay_out(job.mesh, settings["uv_tiles"], chosen_faces(job))
-        mesh = from_arrays(arrays)
-        check_windows(windows, needs_texture(settings))
-        check_detail(settings, settings["view_size"], needs_texture(settings))
-        given = read_given(folder, job, mesh)
-        facts = Facts(len(job.cameras), starts=given is not None, edits=follows_instructions(settings["model"]))
-        method = pick_method(settings, facts)
-        device = pick_device(settings["device"])
-        model = models.get(settings["model"], device, extras_of(settings))
-        rasterizer = pick_rasterizer(settings["rasterizer"], device)
-        size = settings["view_size"] or model.view_size
-        check_detail(settings, size, given is not None)
-        pick_method(settings, replace(facts, edits=getattr(model, "edits", False)))  # a hub's model is known only now
-        report = Report(job, model.info, describe(device), rasterizer.name, size)
-        for note in [*mesh_remarks(mesh), *model.info.get("notes", ()), *model.prompt_notes(wish(settings))]:
-            report.remark(note)
-            progress.warn(note)
+        opened = open_job(folder, models, progress.warn)
+        job, settings, mesh, windows = opened.job, opened.job.settings, opened.mesh, opened.windows
+        given, method, model, rasterizer = opened.given, opened.method, opened.model, opened.rasterizer
+        size, report = opened.size, opened.report
 
     with progress.phase("rasterize"):
         gbuffer = render_gbuffer(rasterizer, mesh, job.cameras, size, size)
@@ -134,17 +113,3 @@ def bound(
         view_attention(job.cameras, settings), (settings["guidance_start"], settings["guidance_end"]),
         style_of(settings), tell=tell, **edit_of(settings, before),
     )  # fmt: skip
-
-
-def chosen_faces(job: Job) -> np.ndarray | None:
-    """bool[F]: the faces whose material slot is among those an object's record wants painted ("paint"); None for all."""
-    arrays, wanted = job.mesh, [record.get("paint") for record in job.objects]
-    if arrays.objects is None or arrays.materials is None or all(slots is None for slots in wanted):
-        return None
-    chosen = np.ones(len(arrays.triangles), bool)
-    for number, slots in enumerate(wanted):
-        if slots is not None:
-            if not isinstance(slots, list) or not all(isinstance(slot, int) for slot in slots):
-                raise JobError(f"The slots to be painted of object {number} are no list of numbers.", "Start the job again.")
-            chosen[arrays.objects == number] = np.isin(arrays.materials[arrays.objects == number], slots)
-    return chosen

@@ -62,8 +62,10 @@ def normalise_case(value: Any) -> Any:
 
 
 def unknown_setting(name: Any, known: Iterable[str]) -> SettingsError:
-    """Gives the error for a name that is no setting, with the nearest one as the suggestion."""
+    """Gives the error for a name that is no setting, with those like it: the whole list is longer than one reads."""
     names = list(known)
-    near = difflib.get_close_matches(str(name)[:60], names, n=1)
-    action = f"Did you mean {near[0]}?" if near else ""
-    return SettingsError(f"Unknown setting {str(name)[:60]!r}; allowed: {', '.join(names)}.", action, key=str(name))
+    near = difflib.get_close_matches(str(name)[:60], names, n=5, cutoff=0.4) or names[:5]
+    found = f"Unknown setting {str(name)[:60]!r}; allowed: {', '.join(near)}"
+    more = f" and {len(names) - len(near)} more, all in docs/settings.md" if len(names) > len(near) else ""
+    best = difflib.get_close_matches(str(name)[:60], names, n=1)
+    return SettingsError(f"{found}{more}.", f"Did you mean {best[0]}?" if best else "", key=str(name))

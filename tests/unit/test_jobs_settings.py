@@ -64,10 +64,11 @@ def test_prompt_is_required_unless_said_otherwise():
         assert resolve(values, require_prompt=False)["prompt"] == ""
 
 
-def test_unknown_setting_names_itself_the_known_ones_and_the_nearest():
+def test_unknown_setting_names_itself_and_those_like_it():
     with pytest.raises(SettingsError) as caught:
         resolve({"prompt": "moss", "txture_size": 512})
-    assert "'txture_size'" in str(caught.value) and "texture_size, view_size" in str(caught.value)
+    assert "'txture_size'" in str(caught.value) and "allowed: texture_size, " in str(caught.value)
+    assert "docs/settings.md" in str(caught.value) and len(str(caught.value)) < 250
     assert caught.value.action == "Did you mean texture_size?" and caught.value.key == "txture_size"
 
 

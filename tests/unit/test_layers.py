@@ -18,6 +18,7 @@ ENGINE = {
     "serve": 9,
     "texture": 9,
     "run": 8,
+    "opening": 7.8,
     "doctor": 8,
     "models_command": 8,
     "warm": 7,

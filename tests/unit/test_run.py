@@ -90,7 +90,7 @@ def test_every_case_makes_a_texture(tmp_path, model, models, case):
 
 
 def test_previews_come_as_often_as_asked(tmp_path, model, models):
-    folder = write_job(tmp_path, sphere_job(model, steps=5, preview_every=2))
+    folder = write_job(tmp_path, sphere_job(model, views=6, steps=5, preview_every=2))
     run(folder, models)
     previews = [e for e in Tailer(folder / "events.jsonl").poll() if e["ev"] == "preview"]
     assert [e["i"] for e in previews] == [12, 24]
@@ -231,7 +231,7 @@ def test_the_bar_writes_plain_lines_into_a_log(tmp_path, model, models, capsys):
     import io
 
     stream = io.StringIO()
-    folder = write_job(tmp_path, sphere_job(model))
+    folder = write_job(tmp_path, sphere_job(model, views=6))
     run_job(folder, Progress([bar_sink(stream)]), models)
     text = stream.getvalue()
     assert "Denoising all views together 18/18" in text and "\r" not in text

@@ -20,8 +20,8 @@ RUNS = {
     **PLAIN_RUNS,
     "bands": {"blend": "bands"},
     "bands, variance kept": {"blend": "bands", "preserve_variance": True},
-    "cosine^6 to 80 %, variance kept": {**RUNS["cosine^6 to 80 %"], "preserve_variance": True},
-    "cosine, variance kept": {**RUNS["case 2"], "preserve_variance": True},
+    "cosine^6 to 80 %, variance kept": {**PLAIN_RUNS["cosine^6 to 80 %"], "preserve_variance": True},
+    "cosine, variance kept": {**PLAIN_RUNS["case 2"], "preserve_variance": True},
     "sharpest alone": {"sharpness_start": 128.0},
     "agreeing more and more": {"agree_start": 0.0},
 }

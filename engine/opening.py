@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must be known of a job before anything is drawn: its files read, its wishes checked, its model loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from blender_addon.jobs.errors import JobError
+from blender_addon.jobs.folder import Job, needs_texture, read_job
+from engine.detail import check_detail
+from engine.device import describe, pick_device
+from engine.given import Given, read_given
+from engine.mesh import Mesh, from_arrays, mesh_remarks
+from engine.methods import Facts, Method, pick_method
+from engine.models import Model, follows_instructions
+from engine.models.wishes import extras_of
+from engine.painting import check_windows
+from engine.prompts import wish
+from engine.raster import Rasterizer, pick_rasterizer
+from engine.report import Report
+from engine.tiles import Window, lay_out
+from engine.warm import Models
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A job that can be run: everything it needs is there and fits together."""
+
+    job: Job
+    mesh: Mesh
+    windows: tuple[Window, ...]  # the textures to be painted
+    given: Given | None          # the texture it starts from
+    method: Method
+    model: Model
+    rasterizer: Rasterizer
+    size: int                    # pixels on a side of a view
+    report: Report
+
+
+def open_job(folder: Path, models: Models, warn: Callable[[str], None]) -> Opened:
+    """Read the job in `folder` and load its model; `warn` is told what the artist should know before it runs.
+
+    What can be refused without the model is refused before that is loaded. Raises `UserError` for what the artist can
+    mend.
+    """
+    job = read_job(folder)
+    settings = job.settings
+    arrays, windows = lay_out(job.mesh, settings["uv_tiles"], chosen_faces(job))
+    mesh = from_arrays(arrays)
+    check_windows(windows, needs_texture(settings))
+    check_detail(settings, settings["view_size"], needs_texture(settings))
+    given = read_given(folder, job, mesh)
+    facts = Facts(len(job.cameras), starts=given is not None, edits=follows_instructions(settings["model"]))
+    method = pick_method(settings, facts)
+    device = pick_device(settings["device"])
+    model = models.get(settings["model"], device, extras_of(settings))
+    rasterizer = pick_rasterizer(settings["rasterizer"], device)
+    size = settings["view_size"] or model.view_size
+    check_detail(settings, size, given is not None)
+    pick_method(settings, replace(facts, edits=getattr(model, "edits", False)))  # a hub's model is known only now
+    report = Report(job, model.info, describe(device), rasterizer.name, size)
+    for note in [*mesh_remarks(mesh), *model.info.get("notes", ()), *model.prompt_notes(wish(settings))]:
+        report.remark(note)
+        warn(note)
+    return Opened(job, mesh, windows, given, method, model, rasterizer, size, report)
+
+
+def chosen_faces(job: Job) -> np.ndarray | None:
+    """bool[F]: the faces whose material slot is among those an object's record wants painted ("paint"); None for all."""
+    arrays, wanted = job.mesh, [record.get("paint") for record in job.objects]
+    if arrays.objects is None or arrays.materials is None or all(slots is None for slots in wanted):
+        return None
+    chosen = np.ones(len(arrays.triangles), bool)
+    for number, slots in enumerate(wanted):
+        if slots is not None:
+            if not isinstance(slots, list) or not all(isinstance(slot, int) for slot in slots):
+                raise JobError(f"The slots to be painted of object {number} are no list of numbers.", "Start the job again.")
+            chosen[arrays.objects == number] = np.isin(arrays.materials[arrays.objects == number], slots)
+    return chosen
