@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.compare import compare, presets, row_from
+from blender_addon.jobs.presets import shipped_presets
+from engine.compare import compare, row_from
 from engine.evaluate import TARGETS, met
 from engine.measure.scores import SCORES
 from engine.trials import Row, Trials
@@ -31,7 +32,7 @@ COLUMNS = (
 def main() -> None:
     given = arguments("fidelity", meshes=12, seeds=1, quality="standard")
     files = write(given.out / "meshes", SEVERAL[: given.meshes])
-    rows = [Row("default"), *(row_from(name) for name in RIVALS if name in presets())]
+    rows = [Row("default"), *(row_from(name) for name in RIVALS if name in shipped_presets())]
     trials = Trials(given.out / "all", given.settings, warm_run(), given.judge, say)
     compare(trials, files, rows, PROMPTS[: given.prompts], given.seeds)
     page(given.page, given.out)

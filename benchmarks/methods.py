@@ -10,8 +10,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from blender_addon.jobs.presets import preset_comment, shipped_presets
 from blender_addon.jobs.settings import SETTINGS
-from engine.compare import TABLE, ablation, best_of, compare, presets, rows_from
+from engine.compare import TABLE, ablation, best_of, compare, rows_from
 from engine.methods import METHODS
 from engine.trials import Trials
 
@@ -80,8 +81,8 @@ def paragraph(folder: Path, name: str) -> str:
     file = folder / f"{name}.md"
     if file.is_file():
         return file.read_text(encoding="utf-8").strip()
-    if name in presets():
-        return presets()[name].read_text(encoding="utf-8").splitlines()[0].lstrip("# ") + "."
+    if name in shipped_presets():
+        return preset_comment(shipped_presets()[name]) + "."
     choices = SETTINGS["method"]
     return dict(zip(choices.choices, choices.choice_help, strict=True)).get(name, "") + "."
 

@@ -8,9 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from blender_addon.jobs import presets as preset_files
 from blender_addon.jobs.errors import SettingsError
 from blender_addon.jobs.files import atomic_write_json, atomic_write_text
+from blender_addon.jobs.presets import read_preset, shipped_presets
 from blender_addon.jobs.settings import SETTINGS, normalise_case, resolve, unknown_setting
 from engine import pages
 from engine.evaluate import pictures, settings_of, shown
@@ -18,16 +18,9 @@ from engine.measure.scores import SCORES, pooled_kid
 from engine.methods import METHODS, Facts, pick_method
 from engine.trials import Cell, Row, Trials, mean_scores
 
-PRESETS = Path(preset_files.__file__).parents[1]
 BLENDS = (("cos1", 1.0, 1.0), ("cos6", 6.0, 6.0), ("1-6", 1.0, 6.0), ("1-128", 1.0, 128.0))
 TABLE = ("agreement_db", "render_db", "seam_ratio", "seam_smooth", "owner_ratio", "sharpness", "coverage", "bleed",
          "kid", "material", "colour", "clip", "seconds", "denoise_seconds", "view_denoisings")  # fmt: skip
-
-
-def presets() -> dict[str, Path]:
-    """The presets that come with the extension, by name."""
-    found = [*PRESETS.glob("presets/*.toml"), *PRESETS.glob("jobs/presets/*.toml")]
-    return {path.stem: path for path in sorted(found)}
 
 
 def rows_from(text: str, base: Mapping[str, Any]) -> list[Row]:
@@ -38,7 +31,7 @@ def rows_from(text: str, base: Mapping[str, Any]) -> list[Row]:
     """
     if text.strip() == "all":
         rows = [Row(name, {"method": name}) for name in METHODS] + [
-            Row(n, preset_files.read_preset(p)) for n, p in presets().items()
+            Row(n, read_preset(p)) for n, p in shipped_presets().items()
         ]
         return [row for row in rows if not objection(row, base)]
     rows: list[Row] = []
@@ -51,7 +44,7 @@ def rows_from(text: str, base: Mapping[str, Any]) -> list[Row]:
             rows.append(row_from(word))
     if not rows:
         raise SettingsError(
-            "No methods were named.", f"Name some of: all, {', '.join([*METHODS, *presets()])}.", key="methods"
+            "No methods were named.", f"Name some of: all, {', '.join([*METHODS, *shipped_presets()])}.", key="methods"
         )
     for row in rows:
         fault = objection(row, base)
@@ -64,10 +57,10 @@ def row_from(word: str) -> Row:
     name, _, varied = word.partition(":")
     if name in METHODS:
         settings: dict[str, Any] = {"method": name}
-    elif name in presets() or name.endswith(".toml"):
-        settings = preset_files.read_preset(presets().get(name, Path(name)))
+    elif name in shipped_presets() or name.endswith(".toml"):
+        settings = read_preset(shipped_presets().get(name, Path(name)))
     else:
-        choices = ", ".join([*METHODS, *presets()])
+        choices = ", ".join([*METHODS, *shipped_presets()])
         raise SettingsError(f"There is no method or preset {name!r}; allowed: all, {choices}.", key="methods")
     return Row(word, {**settings, **(variation(varied) if varied else {})})
 

@@ -29,6 +29,7 @@ from engine.measure.judge import Reader, reader
 from engine.measure.reference import single_views
 from engine.measure.scores import Place, Reference, score
 from engine.measure.stage import BACKGROUND, Stage, held_out, stage_for
+from engine.models import weights_mark
 from engine.pages import jpeg, strip
 from engine.report import ASIDE
 from engine.texture import job_from_file
@@ -139,7 +140,8 @@ class Trials:
 
     def _key(self, digest: str, settings: Mapping[str, Any], extra: str = "") -> str:
         words = {name: value for name, value in settings.items() if name not in ASIDE}
-        text = json.dumps([digest, words, VERSION, METRICS, self.reader.name, extra], sort_keys=True)
+        mark = weights_mark(settings["model"])
+        text = json.dumps([digest, words, VERSION, METRICS, self.reader.name, mark, extra], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
     def _kept(self, key: str) -> Cell | None:

@@ -36,8 +36,8 @@ MAKERS = ("catalogue", "geometry", "judge", "materials", "noise", "painting", "p
 class Schooling:
     """How long the judge learns."""
 
-    views: int = 384            # shapes it sees
-    iterations: int = 1300
+    views: int = 640            # shapes it sees
+    iterations: int = 4000
     batch: int = 32
     learning_rate: float = 1.5e-3
     width: int = 48

@@ -19,7 +19,7 @@ import torch
 from blender_addon.jobs.errors import ModelError
 from engine.models.controls import Control
 from engine.models.edits import takes_instructions
-from engine.models.folders import CARD, ModelFolder, Report, verify_manifest
+from engine.models.folders import CARD, ModelFolder, Report, fingerprint, verify_manifest
 from engine.models.hub import PINNED, fetch, is_hub_id
 from engine.models.loading import Extras, Wanted
 from engine.models.single_file import open_single_file
@@ -240,9 +240,18 @@ def follows_instructions(name: str) -> bool | None:
     Raises ModelError for a folder that cannot be read.
     """
     base, _ = split_name(name.strip())
-    if base not in BUNDLED and not Path(base).expanduser().is_dir():
-        return None
-    return takes_instructions(find_folder(base))
+    return takes_instructions(find_folder(base)) if is_here(base) else None
+
+
+def is_here(name: str) -> bool:
+    """Whether a part of a model's name is bundled or a folder, so that finding it asks no hub."""
+    return name in BUNDLED or Path(name).expanduser().is_dir()
+
+
+def weights_mark(name: str) -> str:
+    """Changes when the weights of that name do, as far as they are in folders here. A hub's id names its own."""
+    base, controls = split_name(name.strip())
+    return " ".join(fingerprint(find_folder(part, parts=()).path) for part in (base, *controls) if is_here(part))
 
 
 def available_models(verify: bool = False) -> dict[str, str]:

@@ -13,14 +13,16 @@ import trimesh
 from PIL import Image
 
 from blender_addon.jobs.errors import SettingsError, UserError
+from blender_addon.jobs.presets import shipped_presets
 from blender_addon.jobs.settings import SETTINGS
 from engine import compare as comparing
 from engine import pages
 from engine.__main__ import main
-from engine.compare import ablation, best_of, presets, row_from, rows_from, variation
+from engine.compare import ablation, best_of, row_from, rows_from, variation
 from engine.evaluate import TARGETS, meshes_in, met
 from engine.measure.scores import SCORES
 from engine.methods import METHODS
+from engine.models import weights_mark
 from engine.trials import Cell, Row, mean_scores
 from tests.tiny_models import SWATCH_SCHEDULER, write_tiny_model
 
@@ -123,6 +125,18 @@ def test_other_settings_are_other_cells(evaluated, model, folder, tmp_path):
     assert not old & new
 
 
+def test_weights_trained_again_are_other_cells(model, tmp_path):
+    here = shutil.copytree(model, tmp_path / "model")
+    before = weights_mark(str(here))
+    assert before == weights_mark(str(model)) and before != weights_mark("swatch")
+    weights = here / "unet" / "diffusion_pytorch_model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    assert weights_mark(str(here)) != before
+    assert weights_mark("someone/model") == "" and weights_mark(f"someone/model+{here / 'unet'}")
+
+
 def test_compare_puts_rows_side_by_side(folder, model, tmp_path):
     out = tmp_path / "out"
     code = main(["compare", str(folder / "ball.obj"), "--prompt", "red brick", "--seeds", "2", "--out", str(out),
@@ -187,7 +201,7 @@ def test_no_meshes_is_a_sentence(tmp_path, capsys):
 def test_rows_of_all_methods_and_presets():
     rows = rows_from("all", {"views": 4})
     names = [row.name for row in rows]
-    assert "synchronized" in names and set(names) <= {*METHODS, *presets()}
+    assert "synchronized" in names and set(names) <= {*METHODS, *shipped_presets()}
     assert all(comparing.objection(row, {"views": 4}) is None for row in rows)
 
 
