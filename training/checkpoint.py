@@ -83,3 +83,9 @@ def _tensors(networks):
     return {f"{name}.{key}": value.contiguous() for name, module in networks.modules.items()
             for key, value in module.state_dict().items()}
 
+
+def history(folder):
+    """The training runs whose weights an exported model goes back to, oldest first, its own last."""
+    facts = json.loads((Path(folder) / "swatch.json").read_text())["training"]
+    own = {key: facts[key] for key in ("recipe", "device", "samples", "seconds", "seed") if key in facts}
+    return [*facts.get("before", []), own]

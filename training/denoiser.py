@@ -13,26 +13,27 @@ from .networks import Networks
 from .tokens import token_ids
 
 
-def train(networks, batches, recipe, seed, folder, minutes, every, start_stage, log=print):
+def train(networks, batches, recipe, seed, folder, minutes, every, start_stage, log=print, before=()):
     """Train for `minutes` in all, resuming from `folder`; `every` lists (seconds, stage) pairs to start on the way.
 
-    Each of them finds a fresh checkpoint. Returns the facts: iterations, samples, seconds, loss curve.
+    Each of them finds a fresh checkpoint. `before`: what is known of the runs that made the first weights. Returns the
+    facts: iterations, samples, seconds, loss curve.
     """
     device = torch.device(batches.device)
     averaged = average_of(networks)
     parameters = networks.parameters()
     optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     facts = checkpoint.load(folder, networks, averaged, optimizer) or dict(
-        iteration=0, samples=0, seconds=0.0, loss=[], seed=seed)
+        iteration=0, samples=0, seconds=0.0, loss=[], seed=seed, before=list(before))
     generator = torch.Generator(device).manual_seed(seed + facts["iteration"])
     batches.seed(seed + facts["iteration"])
     empty = token_ids(networks.tokenizer, [""]).to(device)
     alphas = networks.scheduler.alphas_cumprod.to(device)
-    began, before = time.time(), facts["seconds"]
+    began, earlier = time.time(), facts["seconds"]
     due = [time.time() + period for period, _ in every]
     running, counted = 0.0, 0
     while True:
-        facts["seconds"] = before + time.time() - began
+        facts["seconds"] = earlier + time.time() - began
         progress = facts["seconds"] / (minutes * 60)
         if progress >= 1:
             break

@@ -72,8 +72,14 @@ def known_words():
 
 def model_card(facts):
     text = (Path(__file__).parent / "model_card.md").read_text()
-    lines = [f"- {key}: {value}" for key, value in facts.items() if key != "loss"]
-    return text.replace("{{facts}}", "\n".join(lines))
+    runs = [*facts.get("before", []), facts]
+    told = [f"- {run.get('recipe', 'recipe not recorded')}, on {run.get('device', 'cpu')}: {run['seconds'] / 60:.0f} minutes, "
+            f"{run['samples'] / 1000:.0f} thousand windows" for run in runs]
+    lines = [f"- {key}: {value}" for key, value in facts.items() if key not in ("loss", "before")]
+    hours = sum(run["seconds"] for run in runs) / 3600
+    for name, value in (("version", VERSION), ("hours", f"{hours:.1f}"), ("runs", "\n".join(told)), ("facts", "\n".join(lines))):
+        text = text.replace("{{" + name + "}}", str(value))
+    return text
 
 
 def _write(path, content):

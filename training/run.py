@@ -120,12 +120,14 @@ class Run:
                 time.sleep(0.2)
             batches = Batches(self.recipe, self.open_pool(), full, half, self.device)
             networks = build_networks(self.recipe, self.seed)
+            before = []
             if self.start_from and not (self.folder / "checkpoint").exists():
+                before = checkpoint.history(self.start_from)
                 log(f"{checkpoint.adopt(networks, self.start_from):.1%} of the weights are those of {self.start_from}")
             for module in networks.modules.values():
                 module.to(self.device, memory_format=torch.channels_last).train()
             every = [(EXPORT_EVERY, "export"), (SHEET_EVERY, "sheet")]
-            train(networks, batches, self.recipe, self.seed, self.folder / "checkpoint", self.minutes, every, self.start, log)
+            train(networks, batches, self.recipe, self.seed, self.folder / "checkpoint", self.minutes, every, self.start, log, before)
         finally:
             painter.terminate()
             painter.wait()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parts of the training recipe that must hold whatever the sizes."""
 
+import json
 import random
 from itertools import combinations
 
@@ -13,6 +14,7 @@ pytest.importorskip("diffusers")
 from engine.models.patch_codec import LinearPatchCodec
 from training import checkpoint, networks
 from training.batches import Batches
+from training.export import model_card
 from training.geometry import Views, random_views
 from training.networks import build_networks, build_scheduler
 from training.painting import curvature, half_size, paint
@@ -302,3 +304,16 @@ def test_a_wider_vocabulary_starts_from_older_weights(tmp_path, monkeypatch):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     other = new.velocity(noise, torch.tensor([500]), token_ids(new.tokenizer, ["red zebra"]), depth)
     assert (other - expected).abs().max() > 1e-4
+
+
+def test_a_model_remembers_the_runs_it_goes_back_to(tmp_path):
+    first = dict(recipe="cpu", device="cpu", samples=1000, seconds=600.0, seed=1, loss=[[1, 0.5]])
+    (tmp_path / "swatch.json").write_text(json.dumps(dict(training=first)))
+    before = checkpoint.history(tmp_path)
+    assert before == [dict(recipe="cpu", device="cpu", samples=1000, seconds=600.0, seed=1)]
+    second = dict(recipe="gpu", device="cuda", samples=5000, seconds=3000.0, seed=2, before=before)
+    (tmp_path / "swatch.json").write_text(json.dumps(dict(training=second)))
+    assert [run["recipe"] for run in checkpoint.history(tmp_path)] == ["cpu", "gpu"]
+    card = model_card(second)
+    assert "1.0 hours" in card and "cpu, on cpu: 10 minutes, 1 thousand" in card and "gpu, on cuda: 50 minutes" in card
+    assert "{{" not in card
