@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Distilling: the texture is optimized until its noisy views look right to the model (SDS and its relatives).
 
-The loop remembers the texture and nothing else. In each iteration it chooses a few views and a noise level, makes the
-views noisy, asks the denoiser, and moves the texture down the gradient of `engine.methods.objectives`, which is carried
-through the linear maps view -> texture; no derivative of a network is taken.
+The loop remembers the texture and, with the objective "carried", the noise of each view. In each iteration it chooses a
+few views and a noise level, makes the views noisy, asks the denoiser, and moves the texture against the residual of
+`engine.methods.objectives`: by its weighted mean over the views ("merge", a Gauss-Newton step, in closed form), or by
+Adam on its gradient through the linear maps view -> texture ("adam"). No derivative of a network is taken, so any
+device that can denoise can distil.
 """
 
 from __future__ import annotations
@@ -17,16 +19,18 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from blender_addon.jobs.errors import SettingsError
-from engine.methods.objectives import OBJECTIVES, Question
-from engine.methods.pyramid import Pyramid
+from engine.methods.objectives import OBJECTIVES, Objective, Question, carried, weight
+from engine.methods.pyramid import Bounds, Plain, Pyramid, finite
 from engine.methods.task import Codec, Facts, Method, Task
 from engine.schedule import Level
 from engine.spaces import CanonicalSpace
 
 LADDER = 200  # noise levels to choose from
 CLIP = 1.0    # of the gradient, per latent value
-FADE = 0.1    # of the rate, from the first iteration to the last
-JITTER = 0.05  # of falling noise levels, either way
+ADAM_RATE = 0.03  # how far a colour of -1 to 1 may move in the first iteration
+FADE = 0.1    # of Adam's rate, from the first iteration to the last
+SHARPNESS = 4.0  # of the views' weights in a merged step: soft, since every view gets its turn
+JITTER = 0.05  # of falling noise levels, either way; none with carried noise, which walks a path
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,14 @@ class Canvas:
 
     looks: the space of each view by itself. base: views [N,...] of what is there already. share: how far each texel may
     change, 0..1, broadcastable to z. codec: None where z holds latents, else views are images and pass through it.
+    bounds: of z where it holds colours: none are outside of -1..1, where high guidance would go.
     """
 
     looks: Sequence[CanonicalSpace]
     base: Tensor
     share: Tensor
     codec: Codec | None
+    bounds: Bounds = None
 
     def views(self, z: Tensor, chosen: Sequence[int], soft: bool = True) -> Tensor:
         """Views [K,...] of base and z; `soft` mixes them at silhouettes, as the pixels of an image do."""
@@ -58,41 +64,94 @@ class Canvas:
         Through a codec the loss is that of the decoded images: a step of the latents is decoded, nothing is
         differentiated, and where the codec is linear this is exact.
         """
-        if self.codec is not None:
-            there = self.codec.decode(latents, refine=False)
-            gradient = there - self.codec.decode(latents - gradient, refine=False)
-        pieces = zip(self.at(chosen), gradient.split(1), strict=True)
+        pieces = zip(self.at(chosen), self.decoded(latents, gradient).split(1), strict=True)
         return self.share * sum(look.backproject(look.mask.to(piece) * piece) for look, piece in pieces)
+
+    def residual(self, latents: Tensor, residual: Tensor, chosen: Sequence[int]) -> Tensor:
+        """The weighted mean of the residual in z. Where another view sees a texel better, as much less of it."""
+        total, weights = 0, 0
+        for look, piece in zip(self.at(chosen), self.decoded(latents, residual).split(1), strict=True):
+            part, share = look.unproject(look.mask.to(piece) * piece)
+            total, weights = total + part, weights + share
+        return self.share * total / weights.clamp_min(1.0)
+
+    def decoded(self, latents: Tensor, step: Tensor) -> Tensor:
+        """What is gone from the decoded views when `step` is taken from their latents."""
+        if self.codec is None:
+            return step
+        return self.codec.decode(latents, refine=False) - self.codec.decode(latents - step, refine=False)
 
     def at(self, chosen: Sequence[int]) -> list[CanonicalSpace]:
         return [self.looks[view] for view in chosen]
 
 
+@dataclass
+class Walk:
+    """The state of the loop: the image that moves, and each view's noise where the objective carries it."""
+
+    task: Task
+    objective: Objective
+    canvas: Canvas
+    image: Plain | Pyramid
+    rate: float
+    noise: Tensor | None
+
+    def ask(self, chosen: list[int], level: Level, climb: Sequence[Level], progress: float) -> None:
+        """One iteration: what the model would change of the chosen views, and the texture moved that way."""
+        task, canvas, objective = self.task, self.canvas, self.objective
+        denoiser = task.denoiser.only(chosen)
+        plain = task.denoiser.unguided().only(chosen) if objective.inverts else denoiser
+        latents = canvas.latents(self.image.image(), chosen)
+        noise = fresh_noise(task, latents, chosen) if self.noise is None else self.noise[chosen]
+        asked = Question(latents, noise, level, climb)
+        residual = finite(objective.residual(denoiser, plain, asked))
+        if self.noise is not None:
+            self.noise[chosen] = carried(asked, residual)
+        if isinstance(self.image, Pyramid):
+            gradient = (weight(level) * residual).clamp(-CLIP, CLIP)
+            self.image.step(canvas.gradient(latents, gradient, chosen), self.rate * FADE**progress, canvas.bounds)
+        else:
+            self.image.step(canvas.residual(latents, residual, chosen), self.rate, canvas.bounds)
+
+
 def paint(task: Task) -> Tensor:
     """The images of a texture distilled from the denoiser; see `Method`."""
     settings, generator, views = task.settings, task.generator, range(len(task.pixels.mask))
-    objective, (space, canvas) = OBJECTIVES[settings["objective"]], make_canvas(task)
-    pyramid = Pyramid(space, space.merge(torch.zeros_like(canvas.base)), settings["distill_rate"])
-    ladder, turns = task.levels(LADDER)[:-1], take_turns(len(views), settings["distill_views"], generator)
-    iterations, climbs = settings["iterations"], settings["inversion_steps"] if objective.inverts else 0
-    plain = task.denoiser.unguided() if objective.inverts else task.denoiser
+    walk = begin(task)
+    canvas, ladder = walk.canvas, task.levels(LADDER)[:-1]
+    turns = take_turns(len(views), settings["distill_views"], generator)
+    iterations, climbs = settings["iterations"], settings["inversion_steps"] if walk.objective.inverts else 0
+    jitter = 0.0 if walk.objective.carries else JITTER
     done, total = 0, calls(settings, len(views))
 
     def images() -> Tensor:
-        seen = canvas.views(pyramid.image(), views)
+        seen = canvas.views(walk.image.image(), views)
         return seen if canvas.codec is not None else task.codec.decode(seen, refine=False)
 
     for k in range(iterations):
         chosen, progress = next(turns), k / max(iterations - 1, 1)
-        time = draw_time(settings, progress, generator)
-        latents = canvas.latents(pyramid.image(), chosen)
+        time = draw_time(settings, progress, generator, jitter)
         climb = [rung(ladder, time * step / (climbs + 1)) for step in range(1, climbs + 1)]
-        asked = Question(latents, fresh_noise(task, latents, chosen), rung(ladder, time), climb)
-        step = objective.gradient(task.denoiser.only(chosen), plain.only(chosen), asked).clamp(-CLIP, CLIP)
-        pyramid.step(canvas.gradient(latents, step, chosen), settings["distill_rate"] * FADE**progress)
+        walk.ask(chosen, rung(ladder, time), climb, progress)
         done += len(chosen) * (1 + climbs)
         task.watch(done, total, images)
-    return finished(task, canvas, pyramid.image())
+    return finished(task, canvas, walk.image.image())
+
+
+def begin(task: Task) -> Walk:
+    """The loop before its first iteration. What the settings leave open, the objective decides."""
+    settings, objective = task.settings, OBJECTIVES[task.settings["objective"]]
+    space, canvas = make_canvas(task)
+    step = objective.step if settings["distill_step"] == "auto" else settings["distill_step"]
+    usual = ADAM_RATE if step == "adam" else objective.rate
+    rate = settings["distill_rate"] if settings["distill_rate"] >= 0 else usual
+    blank = space.merge(torch.zeros_like(canvas.base))
+    for look in canvas.looks:
+        look.sharpen(SHARPNESS)
+    image = Pyramid(space, blank, rate) if step == "adam" else Plain(blank)
+    every = list(range(len(canvas.base)))
+    noise = fresh_noise(task, canvas.latents(blank, every), every) if objective.carries else None
+    return Walk(task, objective, canvas, image, rate, noise)
 
 
 def make_canvas(task: Task) -> tuple[CanonicalSpace, Canvas]:
@@ -101,7 +160,8 @@ def make_canvas(task: Task) -> tuple[CanonicalSpace, Canvas]:
     base = mask.new_zeros(len(mask), 3, *mask.shape[-2:]) if task.start is None else task.start
     share = mask.new_ones(()) if task.region is None else task.region.to(base)
     if wanted == "pixel" or (wanted == "auto" and task.codec.cheap_codec):
-        return task.pixels, Canvas(each_view(task.pixels), base, share, task.codec)
+        there = task.pixels.merge(base)
+        return task.pixels, Canvas(each_view(task.pixels), base, share, task.codec, (-1 - there, 1 - there))
     latents = task.codec.encode(base)
     if task.region is not None:
         seen = task.pixels.project(share.expand_as(task.pixels.merge(base)))[:, :1]
@@ -134,12 +194,12 @@ def bleed(images: Tensor, mask: Tensor) -> Tensor:
     return torch.where((mask > 0) | (near == 0), images, avg_pool2d(images * known, 5, 1, 2) / near.clamp_min(1e-9))
 
 
-def draw_time(settings: Mapping[str, Any], progress: float, generator: torch.Generator) -> float:
+def draw_time(settings: Mapping[str, Any], progress: float, generator: torch.Generator, jitter: float) -> float:
     """How much noise to add next, as a share of the model's timesteps; a start texture allows its strength at most."""
     low, high = settings["t_min"], highest(settings)
     u = float(torch.rand((), generator=generator, device=generator.device))
     if settings["distill_times"] == "falling":
-        u = min(max(1 - progress + JITTER * (2 * u - 1), 0.0), 1.0)
+        u = min(max(1 - progress + jitter * (2 * u - 1), 0.0), 1.0)
     return low + (high - low) * u
 
 
@@ -179,6 +239,11 @@ def calls(settings: Mapping[str, Any], views: int) -> int:
     return (full * views + sum(sizes[:rest])) * (1 + inverted)
 
 
+def guidance(settings: Mapping[str, Any], usual: float) -> float:
+    """Score distillation needs more guidance than denoising does (see docs/methods/distilled.md)."""
+    return usual * OBJECTIVES[settings["objective"]].guidance if usual > 1 else usual
+
+
 def check(settings: Mapping[str, Any], facts: Facts) -> None:
     """Raises `SettingsError` where some view would never be looked at, or there is no noise to choose from."""
     views, at_once, needed = facts.views, settings["distill_views"], rounds(facts.views, settings["distill_views"])
@@ -195,4 +260,4 @@ def check(settings: Mapping[str, Any], facts: Facts) -> None:
             "Raise strength or lower t_min.", key="strength")
 
 
-METHOD = Method(paint, calls, check)
+METHOD = Method(paint, calls, check, guidance)

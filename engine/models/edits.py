@@ -65,8 +65,6 @@ def takes_instructions(folder: ModelFolder) -> bool:
     """Whether the U-Net in a folder has room for a second picture."""
     if not folder.has("unet") or not folder.has("vae"):
         return False
-    if not folder.has("unet"):
-        return False
     channels = folder.json("vae/config.json").get("latent_channels", 4)
     return folder.json("unet/config.json").get("in_channels") == 2 * channels
 

@@ -68,3 +68,8 @@ def test_an_afternoon_in_a_window(application):
     done = application.run(f"python3 /shared/tests/gui/story.py {application.path()}", seconds=900)
     assert done.returncode == 0, done.stdout + done.stderr
     print(done.stdout)
+
+
+def test_coverage_and_a_picked_view_in_a_window(application):
+    done = application.run(f"python3 /shared/tests/gui/parts.py {application.path()}", seconds=600)
+    assert done.returncode == 0, done.stdout + done.stderr

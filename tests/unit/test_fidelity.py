@@ -14,7 +14,7 @@ from engine.finish.match import even_gains, matched
 from engine.finish.rims import clean_rims
 from engine.finish.seams import find_seams, level_seams
 from engine.finish.spline import coefficients
-from engine.measure.seams import chart_ratio, chart_step, owner_ratio
+from engine.measure.seams import chart_ratio, chart_step, lookup, owner_ratio
 from engine.measure.seams import find_seams as measured_seams
 from engine.mesh import Mesh
 from engine.raster.texels import rasterize_uv
@@ -77,7 +77,10 @@ def stages():
 def test_a_known_texture_comes_back(stages, name):
     """On black, so that any background that bled in would cost: PSNR 40 dB, no border of charts or owners to be seen.
 
-    A ratio of 1 is what borders of the known texture itself have, give or take what chance does to few places.
+    Ratios are compared with the known texture's own, which is 1 give or take what chance does to few places: neither a
+    step nor a levelled, flat border. Where every border is a crease that most views see as a silhouette, rims of one
+    pixel cost more of these waves of eight pixels: a pixel farther inside they
+    differ by up to 2 pi / 8 of their amplitude, so there the bound is wider.
     """
     mesh, cameras, paint, views = stages(name)
     done = finish(views, mesh, cameras, RASTERIZER, SHAPES[name][1])
@@ -91,7 +94,10 @@ def test_a_known_texture_comes_back(stages, name):
     if len(seams.points) > 300:
         truth = done.image.copy()
         truth.reshape(-1, 3)[texels.index] = known
-        assert chart_ratio(done.image, seams) <= max(1.02, chart_ratio(truth, seams))
+        covered = np.zeros(done.image.shape[:2], bool)
+        covered.reshape(-1)[texels.index] = owner >= 0
+        ratio = chart_ratio(done.image, seams, covered) / chart_ratio(truth, seams, covered)
+        assert 0.98 <= ratio <= (1.20 if name in ("cube", "stairs") else 1.02)
     assert owner_ratio(found, texels, owner) <= max(1.02, owner_ratio(known, texels, owner))
 
 
@@ -186,6 +192,39 @@ def test_both_sides_of_a_seam_agree_and_the_middle_of_a_chart_stays():
     texels = sheet.texels
     inner = np.abs(texels.position).min(1) * 0 + np.sort(np.abs(texels.position), 1)[:, 1] < 0.8
     assert not changed.reshape(-1)[texels.index[inner]].any()
+
+
+def test_what_pictures_show_along_a_crease_is_no_seam():
+    """A gradient over the edges of a cube stays what it is, and so does a change of colour that both sides show."""
+    mesh = mesh_of(shapes.cube())
+    painted_edge = {
+        "gradient": lambda p: 0.5 + 0.2 * p,
+        "jump": lambda p: np.where(np.abs(p[:, :1]) > 1 - 1e-4, [0.8, 0.2, 0.1], [0.1, 0.3, 0.7]),
+    }
+    for paint in painted_edge.values():
+        sheet = Sheet.blank(mesh, 256, PLAIN[0])
+        texels = sheet.texels
+        sheet.image.reshape(-1, 3)[texels.index] = paint(texels.position)
+        sheet.owner.reshape(-1)[texels.index] = 0
+        before, seams = sheet.image.copy(), measured_seams(mesh, texels)
+        level_seams(mesh, [sheet])
+        jumps = [np.linalg.norm(np.diff(lookup(image, seams.points[:, 1:3]), axis=1), axis=2).mean()
+                 for image in (before, sheet.image)]  # fmt: skip
+        assert jumps[1] == pytest.approx(jumps[0], rel=0.02)
+        assert np.abs(sheet.image - before).mean() < 1e-3
+
+
+def test_what_was_seen_does_not_follow_a_guess():
+    """One face of the cube seen, the others not: at its borders they take its colour, and it stays as it was."""
+    mesh = mesh_of(shapes.cube())
+    sheet = split_view(mesh, 128)
+    texels = sheet.texels
+    seen = texels.triangle // 2 == 2
+    sheet.owner.reshape(-1)[texels.index[~seen]] = -1
+    before, seams = sheet.image.copy(), measured_seams(mesh, texels)
+    level_seams(mesh, [sheet])
+    assert np.array_equal(sheet.image.reshape(-1, 3)[texels.index[seen]], before.reshape(-1, 3)[texels.index[seen]])
+    assert chart_step(sheet.image, seams) < 0.2 * chart_step(before, seams)
 
 
 def test_seams_are_found_where_charts_meet_in_space():

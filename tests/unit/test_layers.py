@@ -48,7 +48,7 @@ ENGINE = {
     "cameras": 2,
     "device": 2,
     "progress": 1,
-    "preview": 2,
+    "preview": 2, "peak": 3,
     "versions": 1,
     "__init__": 0,
     "setup": 0,
@@ -74,6 +74,8 @@ ADDON = {
     "material": 3,
     "client": 3,
     "history": 3,
+    **dict.fromkeys(("places", "model_panel", "model_operators", "one_view", "coverage_operators"), TOP),
+    **{"rows": 2, "paths": 2.7, "models": 4.5, "estimates": 4.6, "ownership": 4.5, "coverage": 4.5},
     "setup": 4,
     "thumbnails": 2,
     "nodes": 2,
@@ -92,6 +94,7 @@ SHARED = {
 }
 BLENDER = {
     "bpy",
+    "bpy_extras",
     "bmesh",
     "mathutils",
     "gpu",

@@ -12,7 +12,7 @@ from PIL import Image
 
 from blender_addon.jobs.errors import Cancelled, JobError, MeshError, ModelError, SettingsError, UserError
 from blender_addon.jobs.events import PHASES, Tailer
-from blender_addon.jobs.folder import Job, MeshArrays, new_job_id, read_result, write_job
+from blender_addon.jobs.folder import OWNER_FILE, Job, MeshArrays, new_job_id, read_result, write_job
 from blender_addon.jobs.rigs import build_rig
 from blender_addon.jobs.settings import CASES, resolve
 from engine.progress import Progress, bar_sink, file_sink
@@ -241,3 +241,20 @@ def test_stopping_raises_cancelled():
     progress = Progress([], lambda: True)
     with pytest.raises(Cancelled), progress.phase("load"):
         pytest.fail("a cancelled job went on")
+
+
+def test_a_job_says_which_view_painted_each_texel(tmp_path, model, models):
+    """The map is the owners that the maps of `save_views` show, one number per texel; also of a changed texture."""
+    folder = write_job(tmp_path, sphere_job(model, save_views=True))
+    run(folder, models)
+    owner, shown = pixels(folder, OWNER_FILE), pixels(folder, "out/maps/ownership.png")
+    seen = (pixels(folder, "out/maps/coverage.png") == 255).all(2)
+    assert owner.shape == (64, 64) and set(np.unique(owner)) <= {0, 1, 2, 3, 4} and seen.any()
+    assert np.array_equal(owner > 0, seen)
+    colours = [np.unique(shown[owner == number], axis=0) for number in np.unique(owner[owner > 0])]
+    assert all(len(colour) == 1 for colour in colours) and len(np.unique(np.concatenate(colours), axis=0)) == len(colours)
+    picture = (folder / "out/texture.png").read_bytes()
+    again = write_job(tmp_path, sphere_job(model, start="texture"), {"base_color": picture})
+    run(again, models)
+    assert np.array_equal(pixels(again, OWNER_FILE), owner), "the same cameras, the same mesh"
+    assert 0.1 < read_result(again)["report"]["memory_gb"]["main"] < 50

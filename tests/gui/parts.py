@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What only a window can show: the coverage drawn over the mesh, and a view picked by a click. `python3 parts.py OUT`.
+
+Runs inside the Debian folder like story.py; raises at the first thing that is not as it should be.
+"""
+
+import sys
+import time
+
+from window import Window
+
+MODULE = "__import__('sys').modules['bl_ext.user_default.tweed.{}']"
+NOW = MODULE.format("session") + ".now"
+SHOWN = MODULE.format("coverage_operators") + ".shown"
+GROUP = "bpy.context.scene.tweed"
+out = sys.argv[1]
+gui = Window(
+    environment={
+        "BLENDER_USER_RESOURCES": out + "/blender",
+        "TWEED_ENGINE_ROOT": out,
+        "TWEED_ENGINE_PYTHON": "/usr/bin/python3",
+    }.items()
+)
+gui.sidebar("Tweed")
+
+
+def picture(name: str) -> None:
+    gui.shot(f"{out}/{name}.png")
+    assert not gui.errors(), gui.errors()
+
+
+gui.py(f"{GROUP}.__setattr__('rig', 'ring')")
+gui.py(f"{GROUP}.__setattr__('views', 1)")
+gui.py("bpy.ops.tweed.coverage()")
+assert gui.py(f"{SHOWN}.handle is not None and '1 view:' in {SHOWN}.words")
+picture("20-coverage")
+gui.py("bpy.data.objects['Cube'].location.__setitem__(0, 1.0)")
+gui.py("area_region()[1].tag_redraw()")
+picture("21-coverage-moved")
+gui.py("bpy.data.objects['Cube'].location.__setitem__(0, 0.0)")
+gui.py("bpy.ops.tweed.coverage_hide()")
+assert gui.py(f"{SHOWN}.handle is None and {SHOWN}.words == ''")
+
+gui.py(f"{GROUP}.__setattr__('views', 4)")
+gui.py(f"{GROUP}.__setattr__('prompt', 'house')")
+gui.press("tweed.generate")
+gui.wait(f"{NOW}.outcome is not None and {NOW}.outcome.kind == 'done'", 60)
+PICK = (
+    "(lambda a, r: (lambda o: (o.__enter__(), bpy.ops.tweed.pick_view('INVOKE_DEFAULT'), o.__exit__(None, None, None)))"
+    "(bpy.context.temp_override(window=bpy.context.window_manager.windows[0], area=a, region=r)))"
+    "(*(lambda a: (a, next(r for r in a.regions if r.type == 'WINDOW')))"
+    "(next(a for a in bpy.context.window_manager.windows[0].screen.areas if a.type == 'VIEW_3D')))"
+)
+gui.py(f"repr({PICK})")
+gui.move(40, 300)
+gui.x("click", 3)
+time.sleep(0.5)
+assert gui.py(f"{GROUP}.view") == "", "the right button leaves it"
+gui.py(f"repr({PICK})")
+# the middle of the cube on the screen
+MIDDLE = (
+    "(lambda a: (lambda r: (lambda p: [p.x + r.x, p.y + r.y])(__import__('bpy_extras.view3d_utils', fromlist=['x'])"
+    ".location_3d_to_region_2d(r, a.spaces.active.region_3d, bpy.data.objects['Cube'].location)))"
+    "(next(r for r in a.regions if r.type == 'WINDOW')))"
+    "(next(a for a in bpy.context.window_manager.windows[0].screen.areas if a.type == 'VIEW_3D'))"
+)
+x, y = gui.py(MIDDLE)
+gui.move(round(x) + 15, round(gui.height - y) + 5)
+gui.x("click", 1)
+gui.wait(f"{GROUP}.view != ''", 10)
+assert gui.py(f"{GROUP}.view") in ("front", "left"), "the fake engine gives every texel to the first or the last view"
+assert not gui.py("len(bpy.context.window.modal_operators)")
+gui.py("bpy.ops.tweed.regenerate_view()")
+gui.wait(f"{NOW}.run is not None or {NOW}.outcome is not None and {NOW}.outcome.kind == 'done'", 60)
+gui.wait(f"{NOW}.run is None", 60)
+assert gui.py(f"{NOW}.outcome.kind") == "done", gui.py(f"repr({NOW}.outcome)")
+
+SUB = MODULE.format("subpanels")
+
+
+def opened(name: str) -> None:
+    """A picture of a sub-panel as it is when open, the others below it."""
+    gui.py(
+        f"__import__('sys').__dict__.__setitem__('_open', type('TWEED_PT_open_{name}', ({SUB}.TWEED_PT_{name},), "
+        f"{{'bl_idname': 'TWEED_PT_open_{name}', 'bl_options': set(), '__module__': {SUB}.__name__}}))"
+    )
+    gui.py("bpy.utils.register_class(__import__('sys')._open)")
+    gui.py("area_region()[1].tag_redraw()")
+    time.sleep(0.5)
+    picture(f"22-{name}")
+    gui.py("bpy.utils.unregister_class(__import__('sys')._open)")
+
+
+gui.py(f"{GROUP}.__setattr__('model', 'stabilityai/sdxl-turbo')")
+for name in ("model", "edit", "machine", "cameras"):
+    opened(name)
+assert gui.quit() == 0

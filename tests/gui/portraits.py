@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pictures of docs/panel.md: `python3 portraits.py OUT` inside the Debian folder, with an engine behind it.
+
+Everything is reached as an artist reaches it. Whole windows are `panel-*.png` of 1400 x 900, the sidebar alone where only
+that is meant. Unlike `story.py` this is no test: it shows, and stops at the first fault.
+"""
+
+import struct
+import sys
+import time
+import zlib
+
+from window import Window
+
+out = sys.argv[1]
+NOW = "__import__('sys').modules['bl_ext.user_default.tweed.session'].now"
+SUB = "__import__('sys').modules['bl_ext.user_default.tweed.subpanels']"
+PATIENCE = 420
+gui = Window(size=(1400, 900), environment={
+    "BLENDER_USER_RESOURCES": out + "/blender", "TWEED_ENGINE_ROOT": out, "TWEED_ENGINE_PYTHON": "/usr/bin/python3",
+}.items())  # fmt: skip
+
+
+def cut(path: str, left: int, top: int, width: int, height: int) -> None:
+    """Replace an 8-bit RGB picture by a part of itself."""
+    data = open(path, "rb").read()
+    wide, high = struct.unpack(">II", data[16:24])
+    at, raw = 8, b""
+    while at < len(data):
+        length, kind = struct.unpack(">I4s", data[at : at + 8])
+        if kind == b"IDAT":
+            raw += data[at + 8 : at + 8 + length]
+        at += 12 + length
+    rows, step = zlib.decompress(raw), 3 * wide + 1
+    assert len(rows) == step * high and set(rows[::step]) == {0}, "the picture is filtered"
+    part = b"".join(b"\0" + rows[y * step + 1 + 3 * left : y * step + 1 + 3 * (left + width)]
+                    for y in range(top, min(top + height, high)))  # fmt: skip
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    head = struct.pack(">IIBBBBB", width, len(part) // (3 * width + 1), 8, 2, 0, 0, 0)
+    with open(path, "wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(part, 9)) + chunk(b"IEND", b""))
+
+
+def window(name: str) -> None:
+    gui.move(300, 850)
+    gui.shot(f"{out}/panel-{name}.png", settle=1.0)
+    assert not gui.errors(), gui.errors()
+
+
+def sidebar(name: str, height: int = 900) -> None:
+    window(name)
+    left, bottom, width, tall = gui.py("(lambda r: (r.x, r.y, r.width, r.height))(area_region()[2])")
+    cut(f"{out}/panel-{name}.png", left, 900 - bottom - tall, width, min(height, tall))
+
+
+def opened(name: str, height: int) -> None:
+    """A sub-panel alone: the others are away while the picture is taken."""
+    gui.py(
+        f"__import__('sys').__dict__.__setitem__('_open', type('TWEED_PT_open_{name}', ({SUB}.TWEED_PT_{name},), "
+        f"{{'bl_idname': 'TWEED_PT_open_{name}', 'bl_options': set(), '__module__': {SUB}.__name__, 'bl_order': -1}}))"
+    )
+    gui.py("bpy.utils.register_class(__import__('sys')._open)")
+    gui.py("area_region()[1].tag_redraw()")
+    sidebar(name, height)
+    gui.py("bpy.utils.unregister_class(__import__('sys')._open)")
+
+
+def generate(prompt: str, **settings) -> None:
+    for key, value in {"prompt": prompt, **settings}.items():
+        gui.py(f"bpy.context.scene.tweed.__setattr__({key!r}, {value!r})")
+    gui.press("tweed.generate")
+
+
+gui.py("bpy.ops.mesh.primitive_monkey_add(size=2.4)")
+gui.py("bpy.data.objects.remove(bpy.data.objects['Cube'])")
+gui.py("bpy.context.object.modifiers.new('Subdivision', 'SUBSURF').__setattr__('levels', 2)")
+gui.py("bpy.ops.object.modifier_apply(modifier='Subdivision')")
+gui.py("bpy.ops.object.shade_smooth()")
+gui.py("area_region()[1].spaces.active.shading.__setattr__('color_type', 'TEXTURE')")
+gui.py("area_region()[1].spaces.active.shading.__setattr__('light', 'FLAT')")
+gui.py("area_region()[1].spaces.active.region_3d.__setattr__('view_distance', 6.0)")
+gui.py("area_region()[1].spaces.active.region_3d.__setattr__('view_rotation', (0.78, 0.55, 0.17, 0.24))")
+gui.py("bpy.context.preferences.view.__setattr__('ui_scale', 1.0)")
+gui.sidebar("Tweed")
+sidebar("idle", 520)
+gui.fill("tweed.prompt", "rusty blue metal")
+sidebar("described", 620)
+generate("rusty blue metal", quality="standard", seed=3)
+gui.wait(f"{NOW}.run is not None and {NOW}.run.phase == 'denoise' and {NOW}.run.step > 60", PATIENCE)
+window("running")
+gui.wait(f"{NOW}.run is None", PATIENCE)
+assert gui.py(f"{NOW}.outcome.kind") == "done", gui.py(f"repr({NOW}.outcome)")
+time.sleep(2)
+window("done")
+for name, height in (("cameras", 700), ("method", 620), ("model", 620), ("guidance", 520), ("edit", 620), ("output", 620),
+                     ("machine", 520)):  # fmt: skip
+    opened(name, height)
+gui.py("bpy.ops.tweed.coverage()")
+window("coverage")
+gui.py("bpy.ops.tweed.coverage_hide()")
+generate("lava", quality="draft")
+gui.py("bpy.ops.tweed.queue_add(prompt='white marble with black veins')")
+gui.wait(f"{NOW}.run is not None and {NOW}.run.phase == 'denoise'", PATIENCE)
+opened("history", 640)
+gui.wait(f"{NOW}.run is None and not {NOW}.waiting", 2 * PATIENCE)
+time.sleep(2)
+window("second")
+gui.py("bpy.ops.tweed.revert()")
+gui.py("bpy.ops.object.select_all(action='DESELECT')")
+gui.py("area_region()[1].tag_redraw()")
+sidebar("nothing-selected", 420)
+gui.py("bpy.context.view_layer.objects.active = bpy.data.objects['Suzanne']")
+gui.py("bpy.data.objects['Suzanne'].select_set(True)")
+gui.py("bpy.data.objects['Suzanne'].data.uv_layers.remove(bpy.data.objects['Suzanne'].data.uv_layers[0])")
+gui.py("area_region()[1].tag_redraw()")
+sidebar("no-uvs", 420)
+gui.py("bpy.ops.tweed.engine_stop()")
+gui.py("__import__('os').environ.__setitem__('TWEED_ENGINE_ROOT', '/nowhere')")
+gui.py("__import__('os').environ.__setitem__('TWEED_ENGINE_PYTHON', '/nowhere/python')")
+gui.py("area_region()[1].tag_redraw()")
+sidebar("first-run", 420)
+assert gui.quit() == 0
