@@ -5,7 +5,7 @@ import atexit
 
 import bpy
 
-from . import command, job_operators, operators, panels, preferences, preset_operators, properties, scene, session, subpanels, thumbnails, view_operators
+from . import command, coverage_operators, job_operators, model_operators, one_view, operators, panels, preferences, preset_operators, properties, scene, session, subpanels, thumbnails, view_operators
 
 CLASSES = (
     properties.TweedSettings,
@@ -14,6 +14,9 @@ CLASSES = (
     *operators.CLASSES,
     *job_operators.CLASSES,
     *view_operators.CLASSES,
+    *model_operators.CLASSES,
+    *one_view.CLASSES,
+    *coverage_operators.CLASSES,
     *preset_operators.CLASSES,
     *panels.CLASSES,
     *subpanels.CLASSES,
@@ -24,6 +27,7 @@ _commands = []
 @bpy.app.handlers.persistent
 def _file_loaded(*_):
     scene.note_load()
+    coverage_operators.hide()
     session.now.entries = None
     session.recover()
     session.redraw()
@@ -49,6 +53,7 @@ def register():
 def unregister():
     atexit.unregister(session.shutdown)
     session.shutdown()
+    coverage_operators.hide()
     bpy.utils.unregister_cli_command(_commands.pop())
     bpy.app.handlers.load_post.remove(_file_loaded)
     bpy.types.VIEW3D_MT_object.remove(_object_menu)

@@ -112,8 +112,9 @@ def scrubbed_environment(environ=os.environ) -> dict[str, str]:
 class Engine:
     """One warm engine process. `start` returns at once; ask `ready` until it gives the handshake."""
 
-    def __init__(self, place: EnginePlace, state: Path):
+    def __init__(self, place: EnginePlace, state: Path, online: bool = True):
         self.place = place
+        self.online = online  # else it fetches no models
         self.state = state
         self.log = state / "engine.log"
         self.info: EngineInfo | None = None
@@ -129,6 +130,7 @@ class Engine:
         """Start the process unless it runs. Raises EngineMissing when the system refuses."""
         if self.alive:
             return
+        self._hang_up()  # of a process that is gone
         self.info, self._cancelled = None, None
         self.state.mkdir(parents=True, exist_ok=True)
         (self.state / "engine.json").unlink(missing_ok=True)
@@ -144,7 +146,7 @@ class Engine:
                 self._process = subprocess.Popen(
                     [str(self.place.python), "-m", "engine", "serve", "--state", str(self.state)],
                     cwd=self.place.root,
-                    env=scrubbed_environment(),
+                    env=scrubbed_environment() | ({} if self.online else {"HF_HUB_OFFLINE": "1"}),
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=log,
@@ -223,18 +225,26 @@ class Engine:
         process, self.info = self._process, None
         if process is None:
             return
-        try:
-            if process.poll() is None:
+        if process.poll() is None:
+            try:
                 process.stdin.write(b'{"op": "quit"}\n')
-            process.stdin.close()
-        except OSError:
-            pass  # it closed its end first
+            except OSError:
+                pass  # it closed its end first
+        self._hang_up()
         try:
             process.wait(wait)
         except subprocess.TimeoutExpired:
             self._signal("SIGKILL")
             process.wait()
         self._process = None
+
+    def _hang_up(self) -> None:
+        """Close the lifeline. What it still holds goes nowhere if the process is gone."""
+        if self._process is not None:
+            try:
+                self._process.stdin.close()
+            except OSError:
+                pass  # it closed its end first
 
     def lost(self) -> EngineLost:
         """The error for a process that is gone, with the end of its log."""

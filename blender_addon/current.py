@@ -21,14 +21,14 @@ _OR_ALL = "or set Region to All."
 _FAST = 1  # zlib level: the file lives for one job
 
 
-def pictures(objects, records, settings) -> tuple[dict[str, bytes], int]:
+def pictures(objects, records, settings, mask: bytes | None = None) -> tuple[dict[str, bytes], int]:
     """The job's input pictures by kind, and the texture's side. Raises UserError for what cannot be started from."""
     found = {"base_color": base_color(objects, records)}
     image = found["base_color"]
     size = edited_size(*image.size, f"'{image.name}'")
     inputs = {"base_color": color_png(image)}
     if settings["region"] == "mask":
-        inputs["region"] = mask_png(settings["region_mask"])
+        inputs["region"] = mask or mask_png(settings["region_mask"])
     return inputs, size
 
 
@@ -191,6 +191,27 @@ def region_weights(mesh, obj, kind: str, corners: np.ndarray, polygons: np.ndarr
                 if entry.group == group.index:
                     weights[vertex.index] = entry.weight
     return weights[corners]
+
+
+def check_choice(objects, kind: str, mask: str) -> None:
+    """Refuse a region that cannot select anything, as far as a redraw can tell. Raises UserError."""
+    if kind == "vertex_group" and not any(obj.vertex_groups.active for obj in objects):
+        raise UserError("Region is Vertex Group, and there is none.", f"Make one and paint weights, {_OR_ALL}")
+    if kind == "mask" and not mask.strip():
+        raise UserError("Region is Mask, and no image is chosen for it.", f"Press New Mask or choose an image, {_OR_ALL}")
+    if kind == "mask" and mask not in bpy.data.images:
+        raise UserError(f"There is no image named '{mask}'.", f"Choose the mask again, {_OR_ALL}")
+    if kind == "faces" and not any(_has_selected_face(obj) for obj in objects):
+        raise UserError("Region is Faces, and no face is selected.", f"Select faces in Edit Mode, {_OR_ALL}")
+
+
+def _has_selected_face(obj) -> bool:
+    mesh = obj.data
+    if obj.mode == "EDIT":
+        return mesh.total_face_sel > 0
+    chosen = np.zeros(len(mesh.polygons), bool)
+    mesh.polygons.foreach_get("select", chosen)
+    return bool(chosen.any())
 
 
 def check_region(kind: str, region, objects) -> None:

@@ -105,7 +105,19 @@ class Run:
         return spent * (1 - self.fraction) / self.fraction if self.fraction > 0.15 else None
 
 
-def start(scene, context, objects, values: dict, engine, jobs: Path) -> Run:
+@dataclass(frozen=True)
+class Part:
+    """A part of an earlier texture, to be done anew: by these cameras, where the grey PNG file `region` is white.
+
+    `origin` is added to what the job says of where it comes from.
+    """
+
+    cameras: tuple
+    region: bytes
+    origin: dict
+
+
+def start(scene, context, objects, values: dict, engine, jobs: Path, part: Part | None = None) -> Run:
     """Export `objects`, write the job into the folder `jobs` and wake the engine. Raises TweedErrors; changes nothing.
 
     `engine()` gives a client.Engine (and raises EngineMissing before anything is exported).
@@ -113,18 +125,22 @@ def start(scene, context, objects, values: dict, engine, jobs: Path) -> Run:
     settings = resolve(values)
     scene.check(objects)
     chosen = engine()
-    exported = scene.export(context, objects, settings)
+    exported = scene.export(context, objects, settings, part.region if part else None)
     remarks = list(exported.remarks)
     if exported.size is not None:
         if values.get("texture_size", exported.size) != exported.size:
             remarks.append(f"The texture keeps its size of {exported.size}; the size that was chosen is not used.")
         settings["texture_size"] = exported.size
-    if settings["rig"] == "scene":
+    origin = scene.origin(context.scene.name)
+    if part is not None:
+        views, origin = part.cameras, origin | part.origin
+        settings["views"] = len(views)
+    elif settings["rig"] == "scene":
         views = scene.cameras(context)
         settings["views"] = len(views)
     else:
         views = rigs.build_rig(settings["rig"], settings["views"], exported.mesh.positions)
-    job = Job(new_job_id(), settings, exported.mesh, views, exported.records, scene.origin(context.scene.name))
+    job = Job(new_job_id(), settings, exported.mesh, views, exported.records, origin)
     folder = write_job(jobs, job, exported.pictures)
     chosen.start()
     return Run(Head.of(job), folder, chosen, remarks)

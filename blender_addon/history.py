@@ -75,6 +75,16 @@ def read(folder: Path) -> Entry:
     return Entry(folder, result["status"], settings, origin, result["report"], error.get("message", ""))
 
 
+def objects(folder: Path) -> list[dict]:
+    """The records of a job's objects. Raises JobError."""
+    try:
+        record = parse_json(read_limited(folder / JOB_FILE, MAX_JSON_BYTES))
+        found = record["objects"]
+    except (ValueError, KeyError, TypeError) as fault:
+        raise JobError(f"{folder / JOB_FILE} does not say what it is about ({fault}).") from None
+    return [one for one in found if isinstance(one, dict)]
+
+
 def forget(entry: Entry, jobs: Path) -> None:
     """Delete a job's folder. Textures that were applied are elsewhere and stay. UserError if it is not one of ours."""
     if entry.folder.parent.resolve() != jobs.resolve() or not _ID.fullmatch(entry.folder.name):
@@ -90,15 +100,17 @@ def expected_seconds(entries: list[Entry], settings: dict, device: str) -> float
 
     The median over those jobs: the time that denoising took per view, step and pixel, plus the rest as it was.
     """
-    alike = []
-    for entry in entries:
-        report, was = entry.report, entry.settings
-        same = all(was.get(name) == settings.get(name) for name in ("model", "method"))
-        if entry.state == "done" and same and (not device or report.get("device") == device):
-            alike.append(entry)
-    if not alike:
-        return None
-    return statistics.median(_scaled(entry, settings) for entry in alike)
+    found = alike(entries, settings, device)
+    return statistics.median(_scaled(entry, settings) for entry in found) if found else None
+
+
+def alike(entries: list[Entry], settings: dict, device: str) -> list[Entry]:
+    """The finished ones of the same model and method, on that device ("": any)."""
+    return [
+        entry for entry in entries
+        if entry.state == "done" and (not device or entry.report.get("device") == device)
+        and all(entry.settings.get(name) == settings.get(name) for name in ("model", "method"))
+    ]  # fmt: skip
 
 
 def _scaled(entry: Entry, settings: dict) -> float:

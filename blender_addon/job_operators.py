@@ -35,7 +35,8 @@ class TWEED_OT_queue_add(bpy.types.Operator):
     @reports
     def execute(self, context):
         values = properties.panel_values(context.scene.tweed) | properties.operator_values(self.properties)
-        if not values.get("prompt", "").strip():
+        ordered = values.get("method") == "edit" and values.get("instruction", "").strip()
+        if not values.get("prompt", "").strip() and not ordered:
             raise UserError("The prompt is empty.", "Write what the surface should look like.")
         objects = scene.by_names(self.objects) if self.objects else scene.chosen(context)
         session.wait_in_line(objects, values)

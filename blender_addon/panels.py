@@ -1,27 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The sidebar tab. Draws only; everything it knows comes from session, scene and properties."""
 
-import textwrap
-
 import bpy
 
-from . import history, material, properties, scene, session, setup, thumbnails
+from . import current, estimates, history, material, model_panel, properties, scene, session, setup, thumbnails
 from .jobs.errors import EngineMissing, UserError
 from .jobs.folder import PREVIEW_FILE
-
-_LETTER = 6.6  # width of an average letter in pixels at interface scale 1
-
-
-def text_lines(layout, context, text: str, icon: str = "NONE") -> None:
-    """Text over as many labels as the region is narrow."""
-    scale = context.preferences.system.ui_scale or 1.0  # 0 without a window
-    width = context.region.width if context.region else 260
-    letters = max(20, int((width / scale - 60) / _LETTER))
-    column = layout.column(align=True)
-    column.scale_y = 0.85
-    for number, line in enumerate(textwrap.wrap(text, letters) or [""]):
-        column.label(text=line, icon=icon if number == 0 else ("BLANK1" if icon != "NONE" else "NONE"))
-
+from .rows import text_lines
 
 def engine_usable() -> bool:
     """Whether there is an engine to start, or one that runs."""
@@ -144,7 +129,9 @@ class TWEED_PT_generate(Tab, bpy.types.Panel):
             return
         row = layout.row()
         row.scale_y = 1.6
-        row.enabled = engine_usable() and not _obstacle(context.scene.tweed, objects)
+        row.enabled = engine_usable() and not (
+            _obstacle(context.scene.tweed, objects) or model_panel.obstacle(context.scene.tweed)
+        )
         row.operator("tweed.generate", icon="SHADERFX")
         _draw_outcome(layout, context)
         if material.textured(objects):
@@ -172,9 +159,12 @@ def _obstacle(group, objects) -> UserError | None:
     """Why nothing can be generated now, or None."""
     try:
         scene.check(objects)
+        current.check_choice(objects, group.region, group.region_mask)
     except UserError as error:
         return error
-    return None if group.prompt.strip() else UserError("Write what the surface should look like.")
+    if not group.prompt.strip() and not (group.method == "edit" and group.instruction.strip()):
+        return UserError("Write what the surface should look like.")
+    return estimates.obstacle(session.past(), properties.full_values(group), _device())
 
 
 def _draw_plan(layout, context, group, objects) -> None:
@@ -185,16 +175,20 @@ def _draw_plan(layout, context, group, objects) -> None:
         plan = properties.planned(group)
         count = "1 object" if len(objects) == 1 else f"{len(objects)} objects"
         size = properties.size_label(plan["texture_size"])
-        column.label(text=f"{count} · {plan['views']} views · {size}", icon="MESH_DATA")
+        column.label(text=f"{count} · {plan['views']} view{'s' if plan['views'] > 1 else ''} · {size}", icon="MESH_DATA")
         seconds = history.expected_seconds(session.past(), properties.full_values(group), _device())
         if seconds is not None and not session.running():
             column.label(text=f"About {session.duration(seconds)}", icon="TIME")
+        memory = estimates.words(session.past(), properties.full_values(group), _device())
+        if memory and not session.running():
+            column.label(text=memory, icon="MEMORY")
         for remark in _remarks(objects):
             text_lines(column, context, remark, "INFO")
     if obstacle:
         text_lines(column, context, f"{obstacle.message} {obstacle.action}", "INFO")
         if any(not o.data.uv_layers for o in objects):
             column.operator("tweed.make_uvs", icon="UV")
+    model_panel.draw_remedy(column, context, group)
 
 
 def _device() -> str:

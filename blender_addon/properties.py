@@ -5,10 +5,12 @@ import random
 
 import bpy
 
+from . import models
 from .jobs.settings import QUALITIES, SETTINGS
 
 AUTO = "AUTO"
 _SIZES = (512, 1024, 2048, 4096, 8192)
+_CATALOGUED = {"model": "model", "vae": "vae", "preview_vae": "preview", "style_adapter": "style"}  # setting -> role
 _NOT_ON_PANEL = ("texture_size", "device")  # a menu of sizes instead; the device is a preference
 
 
@@ -27,12 +29,31 @@ def make(setting, **more):
         labels = [name.replace("-", " ").title() for name in setting.choices]
         items = list(zip(setting.choices, labels, helps, strict=True))
         return bpy.props.EnumProperty(items=items, default=setting.default, **common)
+    if setting.name in _CATALOGUED:
+        common |= {"search": _search(_CATALOGUED[setting.name]), "search_options": {"SUGGESTION"}}
     if setting.type is str:
         return bpy.props.StringProperty(default=setting.default, maxlen=int(setting.maximum), **common)
     least = setting.minimum if setting.special is None else min(setting.minimum, setting.special)
     if setting.type is int:
         return bpy.props.IntProperty(default=setting.default, min=int(least), max=int(setting.maximum), **common)
     return bpy.props.FloatProperty(default=setting.default, min=least, max=setting.maximum, **common)
+
+
+def _search(role: str):
+    """What is offered while a name is typed: the catalogue's entries of that role. Anything else may be typed too."""
+
+    def offered(_group, _context, typed: str):
+        words = typed.lower().split()
+        found = [pair for pair in models.offered(role) if all(word in " ".join(pair).lower() for word in words)]
+        return found or models.offered(role)
+
+    return offered
+
+
+def _view_names(group, context, typed: str):
+    from . import one_view  # it knows the jobs, and this module is read before those
+
+    return one_view.offered(group, context, typed)
 
 
 def operator_annotations() -> dict:
@@ -46,6 +67,18 @@ def _scene_annotations() -> dict:
     return {name: make(setting) for name, setting in SETTINGS.items() if name not in _NOT_ON_PANEL} | {
         "size": bpy.props.EnumProperty(
             name="Texture", description=SETTINGS["texture_size"].help.rstrip("."), items=sizes
+        ),
+        "view": bpy.props.StringProperty(
+            name="View",
+            description="A view of the texture, by name, that shall be done anew",
+            search=lambda group, context, typed: _view_names(group, context, typed),
+            search_options={"SUGGESTION"},
+        ),
+        "view_prompt": bpy.props.StringProperty(
+            name="Words", description="Added to the prompt for this view only", maxlen=2000
+        ),
+        "view_avoid": bpy.props.StringProperty(
+            name="Avoid", description="What this view should not look like", maxlen=2000
         ),
         "seed_lock": bpy.props.BoolProperty(
             name="Keep Seed", description="Use this seed again instead of a new one each time"

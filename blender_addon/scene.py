@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import bpy
 import numpy as np
 
-from . import current, uv
+from . import current, paths, uv
 from .jobs.errors import MeshError, UserError
 from .jobs.folder import Camera, MeshArrays, needs_texture
 
@@ -107,10 +107,11 @@ def check(objects) -> None:
             raise MeshError(f"'{obj.name}' has no UV map.", "Press Make UVs, or unwrap it yourself in the UV editor.")
 
 
-def export(context, objects, settings: dict | None = None) -> Exported:
+def export(context, objects, settings: dict | None = None, mask: bytes | None = None) -> Exported:
     """The evaluated meshes of `objects`, joined, in world space. Raises UserError, MeshError; changes nothing.
 
-    With `settings` also what they want of the objects' texture: its pixels and the region that may change.
+    With `settings` also what they want of the objects' texture: its pixels and the region that may change. `mask` is the
+    region as a PNG file, in place of the image that the settings name.
     """
     check(objects)
     region = settings["region"] if settings else "all"
@@ -127,9 +128,11 @@ def export(context, objects, settings: dict | None = None) -> Exported:
     remarks += _check_uvs(objects, parts)
     mesh = _join(parts)
     current.check_region(region, mesh.region, objects)
+    style = {"style": paths.style_png(settings["style_image"])} if settings and settings["style_image"] else {}
     if settings is None or not needs_texture(settings):
-        return Exported(mesh, records, remarks)
-    return Exported(mesh, records, remarks, *current.pictures(objects, records, settings))
+        return Exported(mesh, records, remarks, style)
+    pictures, size = current.pictures(objects, records, settings, mask)
+    return Exported(mesh, records, remarks, pictures | style, size)
 
 
 def _export_one(obj, depsgraph, index: int, region: str) -> tuple[MeshArrays, list[str]]:

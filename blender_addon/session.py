@@ -14,8 +14,9 @@ from pathlib import Path
 
 import bpy
 
-from . import client, flow, history, material, preferences, properties, scene, setup
+from . import client, flow, history, material, models, paths, preferences, properties, scene, setup
 from .jobs.errors import Cancelled, EngineLost, ProtocolError, TweedError, UserError
+from .places import jobs_folder, place, textures_folder, user_folder
 
 TICK = 0.1
 _OLD_STATE = 7 * 86400.0  # engine logs of Blenders that ended are kept for a week
@@ -49,6 +50,7 @@ class _Now:
     waiting: list[Waiting]
     entries: list[history.Entry] | None = None  # None: to be read again when somebody looks
     installer: setup.Setup | None = None
+    download: setup.Setup | None = None  # of a model
 
     def __init__(self):
         self.waiting = []
@@ -61,42 +63,14 @@ def running() -> flow.Run | None:
     return now.run
 
 
-def user_folder(name: str) -> Path:
-    """A folder of ours that survives updates of the extension."""
-    try:
-        return Path(bpy.utils.extension_path_user(__package__, path=name, create=True))
-    except ValueError:  # not an extension: registered from source
-        return Path(bpy.utils.user_resource("CONFIG", path=f"tweed/{name}", create=True))
-
-
-def jobs_folder() -> Path:
-    chosen = preferences.get()
-    if chosen and chosen.jobs_folder:
-        return Path(bpy.path.abspath(chosen.jobs_folder))
-    return user_folder("jobs")
-
-
-def textures_folder(blend: str = "") -> Path | None:
-    """Beside the .blend, or None (pack) while it is unsaved."""
-    path = blend or bpy.data.filepath
-    return Path(path).parent / "textures" if path else None
-
-
-def place() -> client.EnginePlace:
-    """Where the engine is. Raises EngineMissing."""
-    chosen = preferences.get()
-    python, root = (chosen.engine_python, chosen.engine_root) if chosen else ("", "")
-    return client.find_engine(bpy.path.abspath(python) if python else "", bpy.path.abspath(root) if root else "")
-
-
 def engine() -> client.Engine:
     """The engine of this Blender, not necessarily started. Raises EngineMissing."""
-    found = place()
-    if now.engine is None or (now.engine.place != found and now.run is None):
+    found, online = place(), bpy.app.online_access
+    if now.engine is None or ((now.engine.place, now.engine.online) != (found, online) and now.run is None):
         stop_engine()
         state = user_folder("engine")
         _forget_old(state)
-        now.engine = client.Engine(found, state / str(os.getpid()))
+        now.engine = client.Engine(found, state / str(os.getpid()), online)
     return now.engine
 
 
@@ -122,7 +96,7 @@ def engine_starting() -> bool:
     return now.engine is not None and now.engine.alive and now.engine.info is None
 
 
-def begin(context, objects, values: dict) -> flow.Run:
+def begin(context, objects, values: dict, part: flow.Part | None = None) -> flow.Run:
     """Start a run; go on with `finish` (waits) or `follow` (returns). Raises TweedErrors; then nothing has changed."""
     if now.run is not None:
         raise UserError("A texture is being made.", "Wait for it, or cancel it first.")
@@ -131,15 +105,16 @@ def begin(context, objects, values: dict) -> flow.Run:
         values = values | {"device": chosen.device}
     if "seed" not in values:
         values = values | {"seed": properties.new_seed()}
+    values = paths.absolute(values)
     now.outcome = None
-    now.run = flow.start(scene, context, objects, values, engine, jobs_folder())
+    now.run = flow.start(scene, context, objects, values, engine, jobs_folder(), part)
     return now.run
 
 
 def wait_in_line(objects, values: dict) -> None:
     """Add a job to those that wait; it starts when the running one has ended. Raises UserError for what cannot work."""
     scene.check(objects)
-    now.waiting.append(Waiting(tuple(obj.name for obj in objects), {"seed": properties.new_seed(), **values}))
+    now.waiting.append(Waiting(tuple(obj.name for obj in objects), {"seed": properties.new_seed(), **paths.absolute(values)}))
     _watch()
     redraw()
 
@@ -188,6 +163,24 @@ def stop_set_up() -> None:
     if now.installer is not None:
         now.installer.stop()
         now.installer = None
+        redraw()
+
+
+def get_model(name: str) -> None:
+    """Start downloading a model. Raises TweedErrors; then nothing was started."""
+    if now.download is not None:
+        raise UserError("A model is being downloaded.", "Wait for it, or stop it first.")
+    now.download = models.download(place(), name, user_folder("engine"), bpy.app.online_access)
+    now.outcome = None
+    _watch()
+    redraw()
+
+
+def stop_download() -> None:
+    if now.download is not None:
+        now.download.stop()
+        now.download = None
+        models.forget_states()
         redraw()
 
 
@@ -244,6 +237,8 @@ def _watch() -> None:
 def _pump() -> float | None:
     """One tick; None ends the timer."""
     run = now.run
+    if now.download is not None:
+        _watch_download()
     if run is None:
         return _idle_tick()
     try:
@@ -267,7 +262,7 @@ def _pump() -> float | None:
         changed = True
     if changed:
         redraw()
-    return TICK if now.run or now.waiting else None
+    return TICK if now.run or now.waiting or now.download else None
 
 
 def _idle_tick() -> float | None:
@@ -286,8 +281,27 @@ def _idle_tick() -> float | None:
             return 3 * TICK
         start_next()
         redraw()
-        return TICK if now.run or now.waiting else None
-    return TICK if _engine_wakes() else None
+        return TICK if now.run or now.waiting or now.download else None
+    if _engine_wakes():
+        return TICK
+    return 3 * TICK if now.download is not None else None
+
+
+def _watch_download() -> None:
+    got = now.download
+    if got.poll():
+        redraw()
+    if got.state == "running":
+        return
+    now.download = None
+    models.forget_states()
+    name = got.heading.removeprefix("Downloading ")
+    if got.state == "failed":
+        now.outcome = Outcome("failed", f"{name} was not downloaded: {got.last_words}",
+                              "What has come is kept; press Download again to go on.")  # fmt: skip
+    else:
+        now.outcome = Outcome("done", f"{name} is on this machine now.")
+    redraw()
 
 
 def _engine_wakes() -> bool:
@@ -360,6 +374,6 @@ def shutdown() -> None:
         bpy.app.timers.unregister(_pump)
     now.run = None
     now.waiting.clear()
-    if now.installer is not None:
-        now.installer.stop()
+    for process in filter(None, (now.installer, now.download)):
+        process.stop()
     stop_engine()

@@ -41,7 +41,7 @@ def free_bytes(folder: Path | None = None) -> int:
 
 @dataclass
 class Setup:
-    """One run of install.py. `state`: running, done, failed or stopped."""
+    """One run of install.py, or a model's download. `state`: running, done, failed or stopped."""
 
     process: subprocess.Popen
     log: Path
@@ -60,19 +60,19 @@ class Setup:
 
     def poll(self) -> bool:
         """Take in what was written; gives whether anything changed."""
-        before = (self.heading, len(self.lines), self.state)
+        before = (self.heading, self.percent, len(self.lines), self.state)
         ended = self.process.poll()
         self._read()
         if ended is not None and self.state == "running":
             self.state = "done" if ended == 0 else "failed"
-        return before != (self.heading, len(self.lines), self.state)
+        return before != (self.heading, self.percent, len(self.lines), self.state)
 
     def _read(self) -> None:
         with open(self.log, "rb") as file:
             file.seek(self._at)
             data = file.read(1 << 16)
         self._at += len(data)
-        *whole, self._rest = (self._rest + data).split(b"\n")
+        *whole, self._rest = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
         for raw in whole:
             line = raw.decode("utf-8", "replace").strip()
             if not line:
@@ -82,6 +82,8 @@ class Setup:
                 self.heading = line.removeprefix("== ")
             if found := _PERCENT.search(line):
                 self.percent = min(100, int(found[1]))
+        if found := _PERCENT.search(self._rest.decode("utf-8", "replace")):  # a bar is one line until its end
+            self.percent = min(100, int(found[1]))
 
     def stop(self) -> None:
         if self.state == "running":
@@ -98,6 +100,12 @@ class Setup:
     def fault(self) -> str:
         said = [line.removeprefix("Stopped:").strip() for line in self.lines if line.startswith("Stopped:")]
         return said[-1] if said else "Setting the engine up failed."
+
+    @property
+    def last_words(self) -> str:
+        """The last lines that are words and no progress bar."""
+        said = [line for line in self.lines if not _PERCENT.search(line)]
+        return " ".join(said[-2:]) or "It stopped without a word."
 
 
 def begin(state: Path, online: bool, python: str = sys.executable) -> Setup:

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The closed sub-panels: cameras, method, guidance, edit, output, history. Rows come from the settings schema."""
+"""The closed sub-panels: cameras, method, model, guidance, edit, output, machine, history. Rows come from the settings schema."""
 
 import bpy
 
-from . import panels, session, thumbnails, view_operators
+from . import coverage_operators, current, model_panel, one_view, panels, scene, session, thumbnails, view_operators
+from .jobs.errors import UserError
 from .jobs.settings import SETTINGS
+from .rows import text_lines
 
 _ON_MAIN = ("prompt", "avoid", "quality", "seed")  # and the size
 _STATES = {"done": "CHECKMARK", "failed": "ERROR", "cancelled": "CANCEL", "unfinished": "QUESTION", "damaged": "FILE_HIDDEN"}
@@ -19,8 +21,11 @@ class _Sub(panels.Tab):
         return panels.engine_usable()
 
 
-def _settings(layout, context, *groups, also=()) -> None:
-    """A row for each setting of these groups that the chosen method reads, and for those named besides."""
+def _settings(layout, context, *groups, also=(), shut=()) -> None:
+    """A row for each setting of these groups that the chosen method reads, and for those named besides.
+
+    shut: those that say nothing as the others are set; they are greyed.
+    """
     layout.use_property_split = True
     layout.use_property_decorate = False
     group, column = context.scene.tweed, layout.column()
@@ -28,8 +33,12 @@ def _settings(layout, context, *groups, also=()) -> None:
         if (setting.group in groups or name in also) and name not in _ON_MAIN and hasattr(group, name):
             if group.method in setting.used_by:
                 row = column.row()
-                row.enabled = not (name == "views" and group.rig == "scene")  # then every camera is a view
-                row.prop(group, name)
+                # with the scene's cameras every one of them is a view
+                row.enabled = name not in shut and not (name == "views" and group.rig == "scene")
+                if name == "region_mask":
+                    row.prop_search(group, name, bpy.data, "images")
+                else:
+                    row.prop(group, name)
 
 
 class TWEED_PT_cameras(_Sub, bpy.types.Panel):
@@ -39,6 +48,11 @@ class TWEED_PT_cameras(_Sub, bpy.types.Panel):
     def draw(self, context):
         layout = self.layout
         _settings(layout, context, "Cameras", also=("views", "direction_prompts"))
+        row = layout.row(align=True)
+        row.operator("tweed.coverage", icon="SHADING_RENDERED")
+        if coverage_operators.shown.words:
+            row.operator("tweed.coverage_hide", text="", icon="X")
+            text_lines(layout, context, coverage_operators.shown.words, "INFO")
         if context.scene.tweed.rig != "scene":
             layout.operator("tweed.add_cameras", icon="OUTLINER_OB_CAMERA")
             return
@@ -61,12 +75,22 @@ class TWEED_PT_method(_Sub, bpy.types.Panel):
         _settings(self.layout, context, "Method", "Iterative", "Distilled", also=("steps",))
 
 
-class TWEED_PT_guidance(_Sub, bpy.types.Panel):
-    bl_idname = "TWEED_PT_guidance"
-    bl_label = "Model & Guidance"
+class TWEED_PT_model(_Sub, bpy.types.Panel):
+    bl_idname = "TWEED_PT_model"
+    bl_label = "Model"
 
     def draw(self, context):
-        _settings(self.layout, context, "Model", "Guidance", "Control", "Style", also=("view_size",))
+        names = [name for name, setting in SETTINGS.items() if setting.group == "Model"]
+        model_panel.draw(self.layout, context, names)
+        _settings(self.layout, context, also=("view_size",))
+
+
+class TWEED_PT_guidance(_Sub, bpy.types.Panel):
+    bl_idname = "TWEED_PT_guidance"
+    bl_label = "Guidance"
+
+    def draw(self, context):
+        _settings(self.layout, context, "Guidance")
 
 
 class TWEED_PT_edit(_Sub, bpy.types.Panel):
@@ -74,7 +98,17 @@ class TWEED_PT_edit(_Sub, bpy.types.Panel):
     bl_label = "Edit Existing"
 
     def draw(self, context):
-        _settings(self.layout, context, "Edit")
+        group = context.scene.tweed
+        shut = {"strength": group.start != "texture", "feather": group.region == "all",
+                "region_mask": group.region != "mask"}  # fmt: skip
+        _settings(self.layout, context, "Edit", shut=[name for name, is_shut in shut.items() if is_shut])
+        if group.region == "mask":
+            self.layout.operator("tweed.mask_new", icon="BRUSH_DATA")
+        try:
+            current.check_choice(scene.chosen(context), group.region, group.region_mask)
+        except UserError as error:
+            text_lines(self.layout, context, f"{error.message} {error.action}", "ERROR")
+        one_view.draw(self.layout, context)
 
 
 class TWEED_PT_output(_Sub, bpy.types.Panel):
@@ -82,7 +116,15 @@ class TWEED_PT_output(_Sub, bpy.types.Panel):
     bl_label = "Output"
 
     def draw(self, context):
-        _settings(self.layout, context, "Output", also=("rasterizer",))
+        _settings(self.layout, context, "Output")
+
+
+class TWEED_PT_machine(_Sub, bpy.types.Panel):
+    bl_idname = "TWEED_PT_machine"
+    bl_label = "Memory & Speed"
+
+    def draw(self, context):
+        _settings(self.layout, context, "Machine")
 
 
 class TWEED_PT_history(_Sub, bpy.types.Panel):
@@ -99,7 +141,7 @@ class TWEED_PT_history(_Sub, bpy.types.Panel):
         for entry in entries:
             _draw_entry(layout, context, entry)
         if not entries:
-            panels.text_lines(layout, context, "Textures that you make are listed here.", "INFO")
+            text_lines(layout, context, "Textures that you make are listed here.", "INFO")
         layout.operator("tweed.copy_report", icon="COPYDOWN")
 
 
@@ -124,12 +166,12 @@ def _draw_entry(layout, context, entry) -> None:
     if icon:
         box.template_icon(icon_value=icon, scale=4)
     words = entry.prompt or entry.id
-    panels.text_lines(box, context, words, _STATES[entry.state])
+    text_lines(box, context, words, _STATES[entry.state])
     if entry.state == "done":
         size = panels.properties.size_label(entry.settings.get("texture_size", 1024))
         box.label(text=f"{size} · seed {entry.settings.get('seed', 0)} · {session.duration(entry.seconds)}")
     elif entry.message:
-        panels.text_lines(box, context, entry.message)
+        text_lines(box, context, entry.message)
     row = box.row(align=True)
     if entry.state == "done":
         row.operator("tweed.apply_result", icon="IMPORT").job = str(entry.folder)
@@ -142,8 +184,10 @@ def _draw_entry(layout, context, entry) -> None:
 CLASSES = (
     TWEED_PT_cameras,
     TWEED_PT_method,
+    TWEED_PT_model,
     TWEED_PT_guidance,
     TWEED_PT_edit,
     TWEED_PT_output,
+    TWEED_PT_machine,
     TWEED_PT_history,
 )

@@ -84,4 +84,33 @@ def scene_cameras(context) -> list[bpy.types.Object]:
     return sorted((o for o in context.scene.objects if o.type == "CAMERA"), key=lambda o: o.name)
 
 
-CLASSES = (TWEED_OT_add_cameras,)
+class TWEED_OT_mask_new(bpy.types.Operator):
+    bl_idname = "tweed.mask_new"
+    bl_label = "New Mask"
+    bl_description = "Make a black image, choose it as the region's mask, and paint white into it in Texture Paint mode"
+    bl_options = {"REGISTER", "UNDO"}
+
+    size: bpy.props.IntProperty(name="Size", default=1024, min=64, max=8192, subtype="PIXEL")
+
+    @classmethod
+    def poll(cls, context):
+        if context.object is None or context.object.type != "MESH" or context.object.library:
+            cls.poll_message_set("Select the mesh to paint on")
+            return False
+        return True
+
+    @reports
+    def execute(self, context):
+        scene.check([context.object])
+        image = bpy.data.images.new("Tweed Mask", self.size, self.size)
+        image.colorspace_settings.name = "Non-Color"
+        paint = context.scene.tool_settings.image_paint
+        paint.mode, paint.canvas = "IMAGE", image
+        group = context.scene.tweed
+        group.region, group.region_mask = "mask", image.name
+        if context.mode != "PAINT_TEXTURE":
+            bpy.ops.object.mode_set(mode="TEXTURE_PAINT")
+        self.report({"INFO"}, f"Paint white into '{image.name}' where the texture may change")
+
+
+CLASSES = (TWEED_OT_add_cameras, TWEED_OT_mask_new)

@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from blender_addon.jobs.folder import Camera, Job
+from blender_addon.jobs.files import atomic_write_bytes
+from blender_addon.jobs.folder import OWNER_FILE, Camera, Job
+from blender_addon.jobs.png import png_bytes
 from engine.finish.bake import Baked
 from engine.finish.image import write_png
 from engine.mesh import Mesh
@@ -48,6 +50,15 @@ def save_views(out: Path, cameras: Sequence[Camera], views: Tensor) -> dict[str,
         write_png(out / "views" / f"{stem}.png", view.float().permute(1, 2, 0).cpu().numpy())
         written[f"view-{stem}"] = f"views/{stem}.png"
     return written
+
+
+def save_owners(folder: Path, owners: np.ndarray | None) -> None:
+    """Write OWNER_FILE, a grey picture as fine as the texture: number of the view that counts most, from 1; 0 for none.
+
+    owners: i16[T,T], -1 for none. Nothing is written for several textures (None), nor for more views than a byte counts.
+    """
+    if owners is not None and owners.max() < 255:
+        atomic_write_bytes(folder / OWNER_FILE, png_bytes((owners + 1).astype(np.uint8)[..., None], level=1))
 
 
 def save_maps(out: Path, texels: TexelMap, baked: Baked) -> dict[str, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from blender_addon.jobs.errors import JobError
-from blender_addon.jobs.folder import Job, needs_texture, read_job
+from blender_addon.jobs.folder import Job, inside, needs_texture, read_job
 from engine.detail import check_detail
 from engine.device import describe, pick_device
 from engine.given import Given, read_given
@@ -47,7 +47,7 @@ def open_job(folder: Path, models: Models, warn: Callable[[str], None]) -> Opene
     What can be refused without the model is refused before that is loaded. Raises `UserError` for what the artist can
     mend.
     """
-    job = read_job(folder)
+    job = with_pictures(read_job(folder), folder)
     settings = job.settings
     arrays, windows = lay_out(job.mesh, settings["uv_tiles"], chosen_faces(job))
     mesh = from_arrays(arrays)
@@ -67,6 +67,13 @@ def open_job(folder: Path, models: Models, warn: Callable[[str], None]) -> Opene
         report.remark(note)
         warn(note)
     return Opened(job, mesh, windows, given, method, model, rasterizer, size, report)
+
+
+def with_pictures(job: Job, folder: Path) -> Job:
+    """The job with its own copy of the style picture in place of the file it was made from."""
+    if "style" not in job.inputs or not job.settings["style_image"]:
+        return job
+    return replace(job, settings={**job.settings, "style_image": str(inside(folder, job.inputs["style"]))})
 
 
 def chosen_faces(job: Job) -> np.ndarray | None:

@@ -36,6 +36,7 @@ class Painting(Protocol):
     texture: np.ndarray  # f32[T,T,3] in 0..1 in the mesh's UVs; several tiles: side by side, as the mesh has them
     texels: TexelMap  # of `texture`
     baked: Baked  # of `texels`
+    owners: np.ndarray | None  # i16[T,T] the view that counts most at each texel, -1 none; None where there are several
 
     def complete(self) -> dict[str, float]:
         """Everything after the bake; returns facts for the report."""
@@ -112,6 +113,10 @@ class Fresh:
         return Baked(colour, weight.astype(np.float32), owner.astype(np.int16))
 
     @property
+    def owners(self) -> np.ndarray | None:
+        return self.sheets[0].owner if self._plain else None
+
+    @property
     def _plain(self) -> bool:
         return len(self.sheets) == 1 and self.sheets[0].window.scale == 1.0
 
@@ -142,6 +147,12 @@ class Changed:
     @property
     def texels(self) -> TexelMap:
         return self.given.texels
+
+    @property
+    def owners(self) -> np.ndarray:
+        out = np.full(self.given.size**2, -1, np.int16)
+        out[self.given.texels.index] = self.baked.owner
+        return out.reshape(self.given.size, self.given.size)
 
 
 def side_by_side(sheets: Sequence[Sheet], images: Sequence[np.ndarray], empty: float = 0.5) -> np.ndarray:

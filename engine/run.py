@@ -17,7 +17,7 @@ from engine.detail import Closer, detail_calls, look_closer
 from engine.finish.agreement import agreement
 from engine.finish.contact import contact_sheet
 from engine.given import edit_of, given_views
-from engine.made import Made, save_maps, save_views
+from engine.made import Made, save_maps, save_owners, save_views
 from engine.mesh import Mesh
 from engine.methods import Method, Task
 from engine.models import Model
@@ -25,6 +25,7 @@ from engine.models.view_attention import view_attention
 from engine.models.wishes import controls_of, style_of
 from engine.opening import open_job
 from engine.painting import begin
+from engine.peak import begin_peak, peak_memory
 from engine.preview import Watcher, write_preview
 from engine.progress import Progress
 from engine.prompts import view_prompts
@@ -43,6 +44,7 @@ def run_job(
     last and by rename, so a folder has either a whole texture or none.
     """
     progress.emit("started")
+    begin_peak()
     with progress.phase("load"):
         opened = open_job(folder, models, progress.warn)
         job, settings, mesh, windows = opened.job, opened.job.settings, opened.mesh, opened.windows
@@ -85,6 +87,7 @@ def run_job(
         out = folder / OUTPUTS
         out.mkdir(exist_ok=True)
         files = work.write(out, report.png_text())
+        save_owners(folder, work.owners)
         if settings["contact_sheet"]:
             contact_sheet(mesh, work.texture, out / "contact.png", rasterizer)
             files["contact"] = "contact.png"
@@ -92,6 +95,7 @@ def run_job(
             files.update(save_views(out, job.cameras, views), **save_maps(out, work.texels, work.baked))
         images = {name: f"{OUTPUTS}/{path}" for name, path in files.items()}
         write_preview(folder / PREVIEW_FILE, views * 2 - 1)
+    report.note(memory_gb=peak_memory())
     result = {"status": "done", "images": images, "report": report.finish(progress.seconds), "error": None}
     write_result(folder, result)
     return result

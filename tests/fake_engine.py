@@ -55,16 +55,24 @@ class Wrong(dict):
         return kind in self and self[kind] in ("", phase)
 
 
+def owner_png(path: Path, size: int, views: int) -> None:
+    """The left half belongs to view 1, the right to the last."""
+    row = b"\0" + b"\x01" * (size // 2) + bytes([views]) * (size - size // 2)
+    write_png(path, size, 0, row * size)
+
+
 def png(path: Path, size: int) -> None:
     cell = max(1, size // 8)
     light, dark = b"\xd0\x60\x30" * cell, b"\x30\x50\x90" * cell
     rows = [b"\0" + ((light + dark) * 8)[: size * 3], b"\0" + ((dark + light) * 8)[: size * 3]]
-    pixels = b"".join(rows[(y // cell) % 2] for y in range(size))
+    write_png(path, size, 2, b"".join(rows[(y // cell) % 2] for y in range(size)))
 
+
+def write_png(path: Path, size: int, kind: int, pixels: bytes) -> None:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    head = struct.pack(">2I5B", size, size, 8, 2, 0, 0, 0)
+    head = struct.pack(">2I5B", size, size, 8, kind, 0, 0, 0)
     data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(pixels, 1)) + chunk(b"IEND", b"")
     part = path.with_suffix(".part")
     part.write_bytes(data)
@@ -122,6 +130,7 @@ class Job:
         if "full" in self.wrong:
             raise Failed("no_room")
         png(path, size // 2 if "wrongsize" in self.wrong else size)
+        owner_png(self.folder / "out" / "owner.png", size, len(self.record["cameras"]))
         if "cut" in self.wrong:
             path.write_bytes(path.read_bytes()[:-20])
         if "notpng" in self.wrong:

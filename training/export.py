@@ -16,7 +16,7 @@ CLASSES = {
     "vae": ["engine.models.patch_codec", "LinearPatchCodec"], "text_encoder": ["transformers", "CLIPTextModel"],
     "tokenizer": ["transformers", "CLIPTokenizer"], "unet": ["diffusers", "UNet2DConditionModel"],
     "controlnet": ["diffusers", "ControlNetModel"], "scheduler": ["diffusers", "DDIMScheduler"]}
-VERSION = 1    # of the recipe and its words
+VERSION = 2    # of the recipe and its words
 DEFAULTS = dict(steps=20, guidance=2.0, guidance_rescale=0.7)
 
 

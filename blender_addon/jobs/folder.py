@@ -39,6 +39,7 @@ VERSION = "0.1.0"
 
 JOB_FILE, MESH_FILE, RESULT_FILE = "job.json", "mesh.npz", "result.json"
 EVENTS_FILE, PREVIEW_FILE, INPUTS, OUTPUTS = "events.jsonl", "preview.png", "inputs", "out"
+OWNER_FILE = f"{OUTPUTS}/owner.png"  # which view painted which texel, from 1; 0: none
 STATUSES = ("done", "failed", "cancelled")
 
 MAX_JSON_BYTES = 16 * 1024**2
@@ -133,6 +134,17 @@ def read_job(folder: Path) -> Job:
     return job
 
 
+def read_cameras(folder: Path) -> tuple[Camera, ...]:
+    """Reads the cameras of a job without its mesh. JobError names the file and the fault."""
+    path = Path(folder) / JOB_FILE
+    record = _read_record(path)
+    _check_proto(path, record)
+    try:
+        return _read_cameras(record.get("cameras"))
+    except JobError as error:
+        raise JobError(f"{path}: {error.message}", error.action) from None
+
+
 def _read_record(path: Path) -> dict[str, Any]:
     try:
         record = parse_json(read_limited(path, MAX_JSON_BYTES))
@@ -214,8 +226,9 @@ def _result_fault(folder: Path, record: dict[str, Any]) -> str:
 
 __all__ = [
     "EVENTS_FILE", "INPUTS", "INPUT_KINDS", "JOB_FILE", "MAX_CAMERAS", "MAX_JSON_BYTES", "MAX_MESH_BYTES",
-    "MAX_OBJECTS", "MAX_TRIANGLES", "MAX_UVS", "MAX_VERTICES", "MESH_FILE", "OUTPUTS", "PREVIEW_FILE", "PROTO", "RESULT_FILE",
+    "MAX_OBJECTS", "MAX_TRIANGLES", "MAX_UVS", "MAX_VERTICES", "MESH_FILE", "OUTPUTS", "OWNER_FILE", "PREVIEW_FILE", "PROTO",
+    "RESULT_FILE",
     "STATUSES", "VERSION", "Camera", "Job", "MeshArrays", "atomic_write_bytes", "atomic_write_json",
-    "atomic_write_text", "edited_size", "inside", "needs_texture", "new_job_id", "read_job", "read_result",
+    "atomic_write_text", "edited_size", "inside", "needs_texture", "new_job_id", "read_cameras", "read_job", "read_result",
     "write_job", "write_result",
 ]  # fmt: skip

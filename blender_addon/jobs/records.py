@@ -21,7 +21,7 @@ MAX_CAMERAS = 256
 MAX_OBJECTS = 10_000
 MAX_NAME = 500
 MAX_TEXT = 2000
-INPUT_KINDS = ("base_color", "region")
+INPUT_KINDS = ("base_color", "region", "style")
 
 _ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
 
@@ -85,7 +85,7 @@ class Job:
     says where the job comes from (blend file, Blender's version …); both come back as written. `inputs`
     are pictures by kind, as paths inside the job's folder: `base_color` is the texture the objects have,
     square, as the artist sees it (sRGB, 8 or 16 bits), `region` a mask of any size over the same UV square,
-    white where the texture may change.
+    white where the texture may change, `style` a copy of the picture that `style_image` names.
     """
 
     id: str

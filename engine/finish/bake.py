@@ -21,7 +21,7 @@ from engine.raster.texels import TexelMap, rasterize_uv
 from engine.raster.visibility import Sight, sight, visible
 from engine.spaces.uv import meeting_size
 from engine.spaces.uv.edges import breaks, edge_distance
-from engine.spaces.uv.gather import Pairs, texel_pairs
+from engine.spaces.uv.gather import UNSEEN, Pairs, texel_pairs
 from engine.spaces.uv.screen import Screen, look, uv_per_pixel
 
 from .match import BANDS, even_gains, matched
@@ -30,6 +30,9 @@ from .spline import coefficients, collect_sharp
 
 CHUNK = 2**18  # texels at a time: 8 views of them take about 60 MB
 SHARP = 128.0  # exponent of the weights that choose the best view
+MOSTLY = np.float32(0.5)   # of what a texel reads
+SLANTED = np.float32(0.5)  # cosine
+STALE = np.float32(350.0)  # half of it counts like a quarter of the cosine: 128 log 4
 FINEST = 2048  # side of the images that visibility is tested on, at least
 
 
@@ -49,6 +52,7 @@ class Sources:
     screen: Screen
     ids: np.ndarray     # i32[N,H,H]
     away: np.ndarray    # f32[N,H,H] see `edge_distance`
+    rims: np.ndarray    # bool[N*H*H] pixels that only repeat their neighbours, see `clean_rims`
     pixels: np.ndarray  # f32[N*H*H,3]
     spline: np.ndarray  # f32[N*H*H,3] coefficients of the same
     sight: Sight
@@ -58,6 +62,7 @@ class Sources:
         """What the views say about these texels; costs N bytes and about 60 N bytes per view that sees one."""
         pairs = texel_pairs(mesh, self.screen, self.ids, self.away, texels, self.sight.visible(texels),
                             feather(self.ids.shape[1]), self.steepest)  # fmt: skip
+        leave_rims(pairs.share, pairs.base, pairs.width, pairs.cosine, self.rims, pairs.trust)
         weight, _ = pairs.weights(SHARP)
         colour = collect_sharp(pairs, weight, self.pixels, self.spline)
         owner, confidence = best_view(pairs, weight)
@@ -78,7 +83,7 @@ def prepare(views: Tensor, mesh: Mesh, cameras: Sequence[Camera], rasterizer: Ra
     ids = rasterizer.triangle_ids(screen.clip, screen.triangles, side, side)
     away, (right, below) = edge_distance(screen, ids), breaks(screen, ids)
     pixels = views.detach().to("cpu", copy=True).float().permute(0, 2, 3, 1).contiguous().numpy()
-    clean_rims(pixels, away, right, below)
+    rims = clean_rims(pixels, away, right, below)
     if count > 1 and (bands or level):
         pairs = pairs or meeting_pairs(mesh, cameras, rasterizer, screen, ids, away, steepest)
         if level:
@@ -87,7 +92,7 @@ def prepare(views: Tensor, mesh: Mesh, cameras: Sequence[Camera], rasterizer: Ra
             pixels = matched(pixels, right, below, pairs, bands)
     spline = coefficients(pixels, right, below)
     seen = sight(mesh, cameras, rasterizer, max(FINEST, 2 * side))
-    return Sources(screen, ids, away, pixels.reshape(-1, 3), spline.reshape(-1, 3), seen, steepest)
+    return Sources(screen, ids, away, rims.reshape(-1), pixels.reshape(-1, 3), spline.reshape(-1, 3), seen, steepest)
 
 
 def meeting_pairs(mesh: Mesh, cameras: Sequence[Camera], rasterizer: Rasterizer, screen: Screen, ids: np.ndarray,
@@ -137,3 +142,20 @@ def choose(start, view, weight, steep, owner, confidence):
         for pair in range(start[m], start[m + 1]):
             if weight[pair] >= best and weight[pair] > 0:
                 best, owner[m], confidence[m] = weight[pair], view[pair], np.exp(steep[pair])
+
+
+@kernel
+def leave_rims(share, base, width, cosine, rims, trust):
+    """A view counts less the more a texel reads of rim pixels; if they are most of it and the surface slants, it sees
+    nothing. What they show lies up to a pixel farther inside, which on a slanted surface is far away: the colours around
+    then make a better guess.
+    """
+    for pair in range(len(trust)):
+        repeated = np.float32(0)
+        for tap in range(4):
+            if share[pair, tap] > 0 and rims[base[pair] + (tap & 1) + (tap >> 1) * width]:
+                repeated += share[pair, tap]
+        if repeated > MOSTLY and cosine[pair] < SLANTED:
+            trust[pair] = UNSEEN
+        else:
+            trust[pair] -= STALE * repeated

@@ -68,7 +68,9 @@ class Filler:
 
         every: of the known ones it takes each so-many-th; there are far fewer cells than texels.
         """
-        cell = max(float(np.linalg.norm(np.asarray(high, np.float64) - low)) / CELLS, 1e-300)
+        corners = np.asarray([low, high], np.float64)
+        # float32 positions far from the origin know no finer cells; a single point needs some cell
+        cell = max(float(np.linalg.norm(corners[1] - corners[0])) / CELLS, 1e-6 * float(np.abs(corners).max()), 1e-15)
         sums: tuple[list, list] = ([], [])
         for position, normal, colour, known in parts:
             for chosen, into in zip((np.flatnonzero(known)[::every], np.flatnonzero(~known)), sums, strict=True):

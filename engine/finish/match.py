@@ -23,6 +23,7 @@ from .bands import smooth
 BANDS = ((1 / 128, 16.0), (1 / 32, 4.0))  # blur in views that a band begins at; sharpness of the mean it agrees on
 DARK = 0.02  # below this a colour says nothing of a gain
 STIFF = 0.02  # how strongly gains are held at 1, as a share of what the texels say
+RIM = 1.5  # pixels from an edge up to which a pixel is no witness; a full one at twice that
 FEATHER = 1.5  # of a band's blur: nearer to an edge a view says less about it
 
 
@@ -45,10 +46,14 @@ def matched(views: np.ndarray, right: np.ndarray, below: np.ndarray, pairs: Pair
 
 
 def differences(views: np.ndarray, pairs: Pairs, weight: np.ndarray) -> np.ndarray:
-    """f32[N,H,W,4]: the sum over the texels that a pixel shows of (mean of the views - this view), and how many."""
+    """f32[N,H,W,4]: the sum over the texels that a pixel shows of (mean of the views - this view), and how many.
+
+    Pixels on rims, which differ for a reason of their own, are asked less: their difference would spread inward.
+    """
     total = np.zeros((*views.shape[:3], 4), np.float32)
     flat, into = np.ascontiguousarray(views).reshape(-1, 3), total.reshape(-1, 4)
-    take_apart(pairs.start, weight, pairs.share, pairs.base, pairs.width, flat, into)
+    clear = np.clip((pairs.edge - RIM) / RIM, 0, 1)
+    take_apart(pairs.start, weight, clear, pairs.share, pairs.base, pairs.width, flat, into)
     return total
 
 
@@ -59,7 +64,7 @@ def mean_around(apart: np.ndarray, right: np.ndarray, below: np.ndarray, sigma: 
 
 
 @kernel
-def take_apart(start, weight, share, base, width, pixels, total):
+def take_apart(start, weight, clear, share, base, width, pixels, total):
     mean, own = np.empty(3, np.float32), np.empty(3, np.float32)
     for m in range(len(start) - 1):
         mean[:] = 0
@@ -79,10 +84,10 @@ def take_apart(start, weight, share, base, width, pixels, total):
                     known += value
                     for k in range(3):
                         own[k] += value * pixels[place, k]
-            if known == 0:
+            if known == 0 or clear[pair] == 0:
                 continue
             for tap in range(4):
-                value, place = share[pair, tap], base[pair] + (tap & 1) + (tap >> 1) * width
+                value, place = clear[pair] * share[pair, tap], base[pair] + (tap & 1) + (tap >> 1) * width
                 if value > 0:
                     total[place, 3] += value
                     for k in range(3):

@@ -8,22 +8,26 @@ import numpy as np
 from engine.raster.jit import kernel, spread
 
 
-def clean_rims(views: np.ndarray, away: np.ndarray, right: np.ndarray, below: np.ndarray) -> None:
+def clean_rims(views: np.ndarray, away: np.ndarray, right: np.ndarray, below: np.ndarray) -> np.ndarray:
     """Give each pixel at an edge of its surface the mean of its neighbours inside, in place; one without any stays.
+
+    Returns bool[N,H,W]: the pixels that got a mean, and so say nothing of their own.
 
     views: f32[N,H,W,3]. away: f32[N,H,W] pixels to the nearest edge, 0 at edges. right, below: bool[N,H,W], see
     `spaces.uv.edges.breaks`: a neighbour beyond a break is none.
     """
+    given = np.zeros(away.shape, bool)
 
     def worker(numbers):
         for i in numbers:
-            inward(views[i].copy(), away[i], right[i], below[i], views[i])
+            inward(views[i].copy(), away[i], right[i], below[i], views[i], given[i])
 
     spread(len(views), worker)
+    return given
 
 
 @kernel
-def inward(before, away, right, below, out):
+def inward(before, away, right, below, out, given):
     height, width = away.shape
     for r in range(height):
         for c in range(width):
@@ -46,5 +50,6 @@ def inward(before, away, right, below, out):
                     red += before[r2, c2, 0]
                     green += before[r2, c2, 1]
                     blue += before[r2, c2, 2]
+            given[r, c] = count > 0
             if count:
                 out[r, c, 0], out[r, c, 1], out[r, c, 2] = red / count, green / count, blue / count

@@ -2,8 +2,15 @@
 # ruff: noqa: PLR0913  (kernels: arrays in, arrays out)
 """Chart borders levelled: the two sides of a seam are one edge in space, so they must show one colour.
 
-Along every seam the colours of both sides are read where the edge is; each side takes half the difference, and inside
-a chart the correction fades out over `REACH` texels. Charts of several UDIM tiles are levelled together.
+Along every seam the colours of both sides are read on the edge itself; each side takes half the difference, and inside a
+chart the correction fades out over `REACH` texels. What no view has seen is a guess: it follows what was seen on the other
+side, and no seen texel follows a guess. Charts of several UDIM tiles are levelled together.
+
+Two ways of reading must say so before anything is changed. Texels just outside a chart show the nearest point of the
+surface, that is of the edge: they see no step where a picture changes colour along a crease, but may lie on a rim. Texels inside, continued to the edge along the slope of their colours, are clear of rims, but take a change of
+colour along a crease for a step. Of the two steps the smaller counts, none if they have different signs. (A lookup between
+texels at the edge mixes both kinds and so reads up to 1/4 texel inside: where colour changes by g per texel it finds, and
+would take off, a step of g / 3 in the mean that nobody painted.)
 """
 
 from __future__ import annotations
@@ -24,7 +31,10 @@ LEAST = 4.0    # texels
 PER_TEXEL = 1.0  # places along a seam
 WELD = 2**20   # steps along the object's longest side: vertices on the same step are one
 ALONG = 2.0    # squared texels: steps are averaged over about twice its root along a seam, so that noise stays
+HOLD = 0.02    # squared texels
+WIDE = 3.0     # texels around a place that say what it looks like
 ROWS = 64
+PLACES = 8192   # per piece of work
 ROUNDS = 2     # a correction that fades is not quite the difference where seams meet
 
 
@@ -33,6 +43,7 @@ class Seams:
     """`K` places along the seams, each from both sides. UV in 0..1 of the mesh's own map."""
 
     uv: np.ndarray        # f32[K,2,2]
+    along: np.ndarray     # f32[K,2,2] unit direction of the edge in UV
     triangle: np.ndarray  # i32[K,2]
 
 
@@ -63,7 +74,10 @@ def find_seams(mesh: Mesh, size: int) -> Seams:
     edge = np.repeat(np.arange(len(one)), steps)
     part = (np.arange(len(edge)) - np.repeat(np.cumsum(steps) - steps, steps) + 0.5) / np.maximum(steps[edge], 1)
     sides = [ends[side][edge, 0] * (1 - part[:, None]) + ends[side][edge, 1] * part[:, None] for side in (one, other)]
-    return Seams(np.stack(sides, 1).astype(np.float32), (np.stack([one[edge], other[edge]], 1) // 3).astype(np.int32))
+    along = np.stack([ends[side][:, 1] - ends[side][:, 0] for side in (one, other)], 1)
+    along /= np.maximum(np.linalg.norm(along, axis=2, keepdims=True), 1e-30)
+    return Seams(np.stack(sides, 1).astype(np.float32), along[edge].astype(np.float32),
+                 (np.stack([one[edge], other[edge]], 1) // 3).astype(np.int32))  # fmt: skip
 
 
 def level_seams(mesh: Mesh, sheets: Sequence[Sheet]) -> float:
@@ -81,17 +95,18 @@ def level_seams(mesh: Mesh, sheets: Sequence[Sheet]) -> float:
     places = [located(seams, sheet) for sheet in sheets]
     first = 0.0
     for number in range(ROUNDS):
-        colour = np.full((len(seams.uv), 2, 3), np.nan, np.float32)
+        colour, known = np.full((2, len(seams.uv), 2, 3), np.nan, np.float32), np.zeros((len(seams.uv), 2), np.float32)
         for (rows, inside), sheet in zip(places, sheets, strict=True):
-            read(rows, inside, sheet.uv.ids, charts, own, sheet.image, colour)
-        step = colour[:, 1] - colour[:, 0]
-        good = np.isfinite(step).all(1)
+            read(rows, inside, seams.along, sheet.uv.ids, charts, own, sheet.image, sheet.owner, colour, known)
+        step, good = steps(colour)
+        share = (1.02 - known) / (2.04 - known.sum(1, keepdims=True))
         if not number and good.any():
             first = float(np.linalg.norm(step[good], axis=1).mean())
         for (rows, inside), sheet in zip(places, sheets, strict=True):
-            for side, share in ((0, np.float32(0.5)), (1, np.float32(-0.5))):
+            for side, sign in ((0, 1), (1, -1)):
                 chosen = good & inside[:, side]
-                correct(sheet.image, sheet.uv.ids, charts, rows[chosen, side], own[chosen, side], share * step[chosen], reach)
+                change = sign * share[chosen, side, None] * step[chosen]
+                correct(sheet, charts, rows[chosen, side], own[chosen, side], change, known[chosen].min(1), reach)
     return first
 
 
@@ -102,31 +117,93 @@ def located(seams: Seams, sheet: Sheet) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([(1 - uv[..., 1]) * sheet.uv.size - 0.5, uv[..., 0] * sheet.uv.size - 0.5], 2), inside
 
 
-def read(places: np.ndarray, inside: np.ndarray, ids: np.ndarray, charts: np.ndarray, own: np.ndarray, image: np.ndarray,
-         colour: np.ndarray) -> None:  # fmt: skip
-    """Fill colour f32[K,2,3] for the places inside a tile: bilinear, from texels of the place's own chart."""
+def steps(colour: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The step f32[K,3] from the first side to the second, and whether it is known bool[K]. colour: see `read`."""
+    outer, inner = colour[..., 1, :] - colour[..., 0, :]
+    outer, inner = np.where(np.isfinite(outer), outer, inner), np.where(np.isfinite(inner), inner, outer)
+    step = np.where(outer * inner > 0, np.sign(inner) * np.minimum(np.abs(outer), np.abs(inner)), 0)
+    return step, np.isfinite(outer).all(1)
+
+
+def read(places: np.ndarray, inside: np.ndarray, along: np.ndarray, ids: np.ndarray, charts: np.ndarray, own: np.ndarray,
+         image: np.ndarray, owner: np.ndarray, colour: np.ndarray, known: np.ndarray) -> None:  # fmt: skip
+    """Fill colour f32[2,K,2,3] for the places inside a tile: as the texels outside the chart say, and those inside it.
+
+    nan where there is no such texel of the place's own chart. known: f32[K,2], share of the texels that some view sees.
+    """
+    pieces = slices(len(places), PLACES)
+
+    def worker(numbers):
+        for n in numbers:
+            read_edges(pieces[n].start, pieces[n].stop, places, inside, along, ids, charts, own, image, owner, *colour, known)
+
+    spread(len(pieces), worker)
+
+
+@kernel
+def read_edges(first, last, places, inside, along, ids, charts, own, image, owner, outer, inner, known):
+    """Least squares: of the border texels a line along the edge, of the texels inside a plane, both read at the place.
+
+    Weights fall off linearly with the distance along the edge. `HOLD` keeps slopes that are hardly known at 0.
+    """
     size = len(image)
-    for side in range(2):
-        chosen = np.flatnonzero(inside[:, side])
-        place = places[chosen, side]
-        top = np.floor(place).astype(np.int64)
-        total, weight = np.zeros((len(chosen), 3), np.float32), np.zeros((len(chosen), 1), np.float32)
-        for tap in range(4):
-            spot = top + [tap >> 1, tap & 1]
-            share = (1 - np.abs(place - spot)).clip(0, 1).prod(1)
-            row, column = np.clip(spot, 0, size - 1).T
-            f = ids[row, column]
-            share = share * (f != -1) * (charts[np.where(f < 0, np.maximum(-2 - f, 0), f)] == own[chosen, side])
-            total += share[:, None].astype(np.float32) * image[row, column]
-            weight += share[:, None].astype(np.float32)
-        colour[chosen, side] = np.where(weight > 0.05, total / np.maximum(weight, 0.05), np.nan)
+    line, plane = np.empty((3, 2), np.float64), np.empty((3, 3), np.float64)
+    for p in range(first, last):
+        for side in range(2):
+            if not inside[p, side]:
+                continue
+            y, x = places[p, side, 0], places[p, side, 1]
+            down, right = -along[p, side, 1], along[p, side, 0]
+            line[:], plane[:] = 0, 0
+            seen, count = 0, 0
+            n0, nt, ntt = 0.0, 0.0, 0.0
+            m0, mt, ms, mtt, mts, mss = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+            for r in range(max(int(np.ceil(y - WIDE)), 0), min(int(np.floor(y + WIDE)) + 1, size)):
+                for c in range(max(int(np.ceil(x - WIDE)), 0), min(int(np.floor(x + WIDE)) + 1, size)):
+                    f = ids[r, c]
+                    if f == -1 or charts[f if f >= 0 else -2 - f] != own[p, side]:
+                        continue
+                    t, s = (r - y) * down + (c - x) * right, (r - y) * right - (c - x) * down
+                    if f < 0:
+                        w = 1 - abs(t) / 2
+                        if w > 0 and abs(s) < 1.5:
+                            n0, nt, ntt = n0 + w, nt + w * t, ntt + w * t * t
+                            for k in range(3):
+                                line[k, 0] += w * image[r, c, k]
+                                line[k, 1] += w * t * image[r, c, k]
+                    else:
+                        w = 1 - np.sqrt(t * t + s * s) / WIDE
+                        if w > 0:
+                            seen, count = seen + (owner[r, c] >= 0), count + 1
+                            m0, mt, ms = m0 + w, mt + w * t, ms + w * s
+                            mtt, mts, mss = mtt + w * t * t, mts + w * t * s, mss + w * s * s
+                            for k in range(3):
+                                plane[k, 0] += w * image[r, c, k]
+                                plane[k, 1] += w * t * image[r, c, k]
+                                plane[k, 2] += w * s * image[r, c, k]
+            if count:
+                known[p, side] = seen / count
+            if n0 > 0.3:
+                ntt += HOLD * n0
+                for k in range(3):
+                    outer[p, side, k] = (ntt * line[k, 0] - nt * line[k, 1]) / (ntt * n0 - nt * nt)
+            if m0 > 0.3:
+                mtt, mss = mtt + HOLD * m0, mss + HOLD * m0
+                a, b, c2 = mtt * mss - mts * mts, mts * ms - mt * mss, mt * mts - mtt * ms
+                whole = m0 * a + mt * b + ms * c2
+                for k in range(3):
+                    inner[p, side, k] = (a * plane[k, 0] + b * plane[k, 1] + c2 * plane[k, 2]) / whole
 
 
-def correct(image: np.ndarray, ids: np.ndarray, charts: np.ndarray, places: np.ndarray, own: np.ndarray,
-            change: np.ndarray, reach: float) -> None:  # fmt: skip
-    """Add `change` f32[K,3] at the places f64[K,2] (row, column) of charts `own` i32[K], fading over `reach` texels."""
+def correct(sheet: Sheet, charts: np.ndarray, places: np.ndarray, own: np.ndarray, change: np.ndarray, firm: np.ndarray,
+            reach: float) -> None:  # fmt: skip
+    """Add `change` f32[K,3] at the places f64[K,2] (row, column) of charts `own` i32[K], fading over `reach` texels.
+
+    firm: f32[K] in 0..1, the share of the change that texels take which a view has seen.
+    """
     order = np.argsort(places[:, 0], kind="stable")
-    places, own, change = (np.ascontiguousarray(a[order]) for a in (places, own, change))
+    places, own, change, firm = (np.ascontiguousarray(a[order]) for a in (places, own, change, firm))
+    image, ids, owner = sheet.image, sheet.uv.ids, sheet.owner
     bands = slices(len(image), ROWS)
     edges = np.searchsorted(places[:, 0], [[band.start - reach, band.stop + reach] for band in bands])
 
@@ -135,14 +212,14 @@ def correct(image: np.ndarray, ids: np.ndarray, charts: np.ndarray, places: np.n
             rows = bands[n]
             first, last = edges[n]
             if last > first:
-                fade_band(rows.start, image[rows], ids[rows], charts, places[first:last], own[first:last],
-                          change[first:last], reach, ALONG)  # fmt: skip
+                fade_band(rows.start, image[rows], ids[rows], owner[rows], charts, places[first:last], own[first:last],
+                          change[first:last], firm[first:last], reach, ALONG)  # fmt: skip
 
     spread(len(bands), worker)
 
 
 @kernel
-def fade_band(above, image, ids, charts, places, own, change, reach, along):
+def fade_band(above, image, ids, owner, charts, places, own, change, firm, reach, along):
     """Blend the changes of the places around each texel by about distance^-4, times (1 - nearest / reach)^2."""
     rows, size = ids.shape
     total = np.zeros((rows, size, 4), np.float32)
@@ -162,8 +239,9 @@ def fade_band(above, image, ids, charts, places, own, change, reach, along):
                 nearest[r, c] = min(nearest[r, c], away)
                 weight = 1 / (away + along) ** 2
                 total[r, c, 3] += weight
+                share = firm[p] if owner[r, c] >= 0 else np.float32(1)
                 for k in range(3):
-                    total[r, c, k] += weight * change[p, k]
+                    total[r, c, k] += weight * share * change[p, k]
     for r in range(rows):
         for c in range(size):
             if total[r, c, 3] > 0:

@@ -84,6 +84,10 @@ class Layout:
             assert args[1] in args[0].bl_rna.properties, args[1]
             self.log.append(("prop", args[1]))
             return None
+        if name == "prop_search":
+            assert args[1] in args[0].bl_rna.properties and args[3] in args[2].bl_rna.properties, args
+            self.log.append(("prop", args[1]))
+            return None
         self.log.append((name, keywords.get("text", "")))
         return None
 

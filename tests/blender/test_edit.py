@@ -312,3 +312,72 @@ def test_a_real_edit_keeps_what_lies_outside_the_region(cube, real):
     own = np.empty(128 * 128 * 4, np.float32)
     bpy.data.images["Skin"].pixels.foreach_get(own)
     assert np.array_equal(np.rint(own.reshape(128, 128, 4)[::-1] * 255).astype(np.uint8), pixels)
+
+
+# ---- the region in the panel
+
+
+def edit_words(draw):
+    from bl_ext.tweeddev.tweed import panels, subpanels
+
+    log = draw([subpanels.TWEED_PT_edit, *panels.CLASSES])
+    return " ".join(str(text) for kind, text in log if kind == "label"), log
+
+
+def test_a_region_that_selects_nothing_is_said_in_the_panel_and_generate_waits(cube, draw):
+    paint(cube)
+    group = bpy.context.scene.tweed
+    group.prompt, group.region = "rust", "vertex_group"
+    said, log = edit_words(draw)
+    assert said.count("Region is Vertex Group, and there is none. Make one and paint weights") == 2
+    cube.vertex_groups.new(name="Rust")
+    assert "Vertex Group, and" not in edit_words(draw)[0]
+    group.region = "faces"
+    for polygon in cube.data.polygons:
+        polygon.select = False
+    assert "no face is selected. Select faces in Edit Mode" in edit_words(draw)[0]
+    bpy.context.view_layer.objects.active = cube
+    bpy.ops.object.mode_set(mode="EDIT")
+    bpy.ops.mesh.select_all(action="DESELECT")
+    assert "no face is selected" in edit_words(draw)[0]
+    bpy.ops.mesh.select_all(action="SELECT")
+    assert "no face is selected" not in edit_words(draw)[0]
+    bpy.ops.object.mode_set(mode="OBJECT")
+    group.region, group.region_mask = "mask", "gone"
+    assert "There is no image named 'gone'" in edit_words(draw)[0]
+
+
+def test_every_kind_of_region_and_the_feather_reach_the_job(cube):
+    paint(cube)
+    group = bpy.context.scene.tweed
+    group.prompt, group.region, group.feather = "rust", "faces", 5
+    bpy.ops.tweed.generate(objects="Cube")
+    settings = job_record(jobs_folder())["settings"]
+    assert (settings["region"], settings["feather"]) == ("faces", 5) and mesh_region().all()
+
+
+def test_a_new_mask_is_black_chosen_and_painted_on(cube):
+    paint(cube)
+    bpy.context.view_layer.objects.active = cube
+    assert bpy.ops.tweed.mask_new(size=128) == {"FINISHED"}
+    group, settings = bpy.context.scene.tweed, bpy.context.scene.tool_settings.image_paint
+    image = bpy.data.images[group.region_mask]
+    assert (group.region, tuple(image.size), settings.canvas) == ("mask", (128, 128), image)
+    assert bpy.context.mode == "PAINT_TEXTURE"
+    values = np.zeros((128, 128, 4), np.float32)
+    values[..., 3], values[:64, :, :3] = 1, 1  # the lower half
+    image.pixels.foreach_set(values.ravel())
+    group.prompt = "rust"
+    bpy.ops.tweed.generate()
+    mask = exported("region")[..., 0]
+    assert (mask[64:] == 255).all() and (mask[:64] == 0).all()
+    bpy.ops.object.mode_set(mode="OBJECT")
+
+
+def test_a_mask_needs_a_mesh_with_uvs(cube, unchanged):
+    bpy.context.view_layer.objects.active = cube
+    cube.data.uv_layers.remove(cube.data.uv_layers[0])
+    with unchanged("has no UV map"):
+        bpy.ops.tweed.mask_new()
+    bpy.context.view_layer.objects.active = bpy.data.objects["Light"]
+    assert not bpy.ops.tweed.mask_new.poll()

@@ -215,3 +215,12 @@ def test_second_job_while_one_runs_is_refused(pump, session):
         generate()
     bpy.ops.tweed.cancel()
     pump.turn()
+
+
+def test_the_pipe_to_a_dead_engine_is_closed_before_a_new_one_starts(session):
+    with pytest.raises(RuntimeError):
+        generate("fake:crash@denoise")
+    dead = session.now.engine._process
+    assert dead.poll() is not None
+    works_again(session)
+    assert dead.stdin.closed and session.now.engine._process is not dead

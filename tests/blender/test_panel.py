@@ -157,3 +157,52 @@ def test_operator_remembers_nothing_from_call_to_call(tmp_path):
     record = job_record(tmp_path / "jobs")
     assert record["settings"]["prompt"] == "from the panel"
     assert record["settings"]["steps"] == 20
+
+
+def entry(peak, **settings):
+    from bl_ext.tweeddev.tweed import history
+    from bl_ext.tweeddev.tweed.jobs.settings import resolve
+
+    report = {"device": "Card, 24 GB", "memory_gb": {"main": 3.0, "card": peak}, "view_size": 512, "seconds_total": 9}
+    return history.Entry(None, "done", resolve({"prompt": "x"} | settings), {}, report)
+
+
+def test_memory_is_learned_from_the_line_through_past_jobs():
+    """Two jobs of 8 and 16 views of 512 pixels with 1K: 8 views more took 4 GB more, so 8 more take 4 more again."""
+    from bl_ext.tweeddev.tweed import estimates
+    from bl_ext.tweeddev.tweed.jobs.settings import resolve
+
+    past = [entry(6.0, views=8), entry(10.0, views=16)]
+    now = resolve({"prompt": "x", "views": 24})
+    assert estimates.memory_gb(past, now, "Card, 24 GB") == pytest.approx(14.0)
+    assert estimates.memory_gb(past, resolve({"prompt": "x", "views": 16}), "") == 10.0, "as it was"
+    assert estimates.memory_gb(past, now | {"model": "other"}, "") is None
+    # a single job of 2 M pixels of views and 1 M of texture: half is fixed, half grows: 5 M pixels to 3 M
+    assert estimates.memory_gb(past[:1], now | {"views": 16}, "") == pytest.approx(6 * (0.5 + 0.5 * 5 / 3))
+    assert estimates.total_gb("CPU (AMD EPYC 9R45), 2 threads, 23 GB") == 23 and estimates.total_gb("fake") is None
+
+
+def test_what_cannot_fit_is_refused_with_a_remedy(panel, draw, monkeypatch):
+    from bl_ext.tweeddev.tweed import panels, session
+
+    monkeypatch.setattr(session, "past", lambda: [entry(6.0, views=8), entry(10.0, views=16)])
+    monkeypatch.setattr(panels, "_device", lambda: "Card, 24 GB")
+    group = bpy.context.scene.tweed
+    group.prompt = "bricks"
+    log = draw(panel)
+    assert "About 6.0 of 24 GB" in texts(log) and ("enabled", False) not in log
+    group.views = 64
+    log = draw(panel)
+    assert "This needs about 34 GB, and Card, 24 GB is all there is. Choose fewer views" in texts(log)
+    assert ("enabled", False) in log
+
+
+def test_the_catalogue_speaks_where_no_job_has_been(panel, draw, monkeypatch):
+    from bl_ext.tweeddev.tweed import panels
+
+    monkeypatch.setattr(panels, "_device", lambda: "Card, 8 GB")
+    group = bpy.context.scene.tweed
+    group.prompt, group.model = "bricks", "stabilityai/stable-diffusion-xl-base-1.0"
+    assert "About 11 of 8 GB; its parts will take turns" in texts(draw(panel))
+    group.memory = "keep"
+    assert "needs about 11 GB to stay on Card, 8 GB. Set Memory to Auto" in texts(draw(panel))

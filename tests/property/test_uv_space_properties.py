@@ -2,6 +2,7 @@
 """What the texture's maps keep for any mesh, rig and size: they blend what is seen, and nothing else."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -88,6 +89,7 @@ def test_padding_changes_no_chart_and_invents_no_colour(seed, size, padding):
         assert ((out >= low - 1e-5) & (out <= high + 1e-5)).all()
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 @settings(max_examples=30)
 @given(seeds, st.integers(1, 300))
 def test_filling_invents_no_colour(seed, count):

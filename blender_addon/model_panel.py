@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The model's rows: which one, its licence, whether it is here and what to do about it, and what is added to it."""
+
+from . import models, paths, session
+from .jobs.catalogue import entry
+from .jobs.errors import UserError
+from .rows import text_lines
+
+_FILES = ("model", "vae", "preview_vae", "style_image", "style_adapter", "lora")
+
+
+def draw(layout, context, names) -> None:
+    """Rows for these settings of the group Model; those that are files get a button that opens the file browser."""
+    layout.use_property_split = True
+    layout.use_property_decorate = False
+    group, column = context.scene.tweed, layout.column()
+    for name in names:
+        row = column.row(align=True)
+        row.prop(group, name)
+        if name in _FILES:
+            row.operator("tweed.pick_path", text="", icon="FILEBROWSER").setting = name
+        if name == "model":
+            _draw_model(column, context, group)
+        if name == "style_image" and group.style_image:
+            words = style_obstacle(group)
+            if words:
+                text_lines(column, context, words, "ERROR")
+
+
+def _draw_model(column, context, group) -> None:
+    box = column.column(align=True)
+    for sentence in models.facts(group.model):
+        text_lines(box, context, sentence, "INFO")
+    draw_remedy(box, context, group)
+    wanted = {name: value for name, value in models.suits(group.model).items() if getattr(group, name, value) != value}
+    if wanted:
+        words = ", ".join(f"{name} {value}" for name, value in wanted.items())
+        text_lines(box, context, f"It works best with {words}.", "INFO")
+        box.operator("tweed.suit_model", icon="CHECKMARK")
+
+
+def draw_remedy(layout, context, group) -> None:
+    """That the model is not here, with a button for getting it; or how far getting it is."""
+    going = session.now.download
+    if going is not None:
+        row = layout.row(align=True)
+        row.progress(factor=going.percent / 100, text=going.heading)
+        row.operator("tweed.model_add_stop", text="", icon="CANCEL")
+        return
+    found = obstacle(group)
+    if found is None:
+        return
+    text_lines(layout, context, f"{found.message} {found.action}", "ERROR")
+    part = next(iter(models.missing(group.model)), "")
+    if models.is_hub_id(part):
+        layout.operator("tweed.model_add", icon="IMPORT").name = part
+
+
+def obstacle(group) -> UserError | None:
+    """Why the chosen model cannot be used now, or None."""
+    try:
+        return models.obstacle(paths.absolute({"model": group.model})["model"])
+    except UserError as error:
+        return error
+
+
+def style_obstacle(group) -> str:
+    """Why the chosen model cannot take a style picture, as far as the catalogue tells; "" if it may."""
+    found = entry(group.model.partition("+")[0])
+    if found is None or found.family in ("SD 1.5", "SDXL"):
+        return ""
+    return f"{found.family} takes no style picture: leave it empty, or choose a model of SD 1.5 or SDXL."
