@@ -12,6 +12,7 @@ import resource
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -83,10 +84,15 @@ def measure(side: int, views: int, triangles: int) -> dict[str, float]:
 
 
 def point(**changed: int) -> dict[str, float]:
+    return _point(json.dumps({**STANDARD, **changed}))
+
+
+@cache
+def _point(wanted: str) -> dict[str, float]:
     """`measure` in a process of its own, on one thread."""
-    wanted = {**STANDARD, **changed}
-    command = [sys.executable, "-m", "benchmarks.bench_finish", json.dumps(wanted)]
+    command = [sys.executable, "-m", "benchmarks.bench_finish", wanted]
     found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+    print(wanted, found.stdout.splitlines()[-1], flush=True)
     return {key: round(value, 3) for key, value in json.loads(found.stdout.splitlines()[-1]).items()}
 
 

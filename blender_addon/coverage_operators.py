@@ -81,11 +81,14 @@ def _show(mesh, colours) -> None:
 
     corners = mesh.positions[mesh.triangles].astype(np.float32)
     cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normal = cross / np.maximum(np.linalg.norm(cross, axis=1), 1e-20)[:, None]
+    shared = np.zeros((len(mesh.positions), 3), np.float32)  # lifted along the vertices' normals, so that no cracks open
+    for corner in range(3):
+        np.add.at(shared, mesh.triangles[:, corner], cross)
+    normal = (shared / np.maximum(np.linalg.norm(shared, axis=1), 1e-20)[:, None])[mesh.triangles]
     lift = _LIFT * float(np.ptp(mesh.positions, axis=0).max())
     shader = gpu.shader.from_builtin("FLAT_COLOR")
     batch = batch_for_shader(
-        shader, "TRIS", {"pos": (corners + lift * normal[:, None]).reshape(-1, 3), "color": np.repeat(colours, 3, axis=0)}
+        shader, "TRIS", {"pos": (corners + lift * normal).reshape(-1, 3), "color": np.repeat(colours, 3, axis=0)}
     )
 
     def draw():

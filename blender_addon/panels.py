@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The sidebar tab. Draws only; everything it knows comes from session, scene and properties."""
 
+import re
+
 import bpy
 
 from . import current, estimates, history, material, model_panel, properties, scene, session, setup, thumbnails
 from .jobs.errors import EngineMissing, UserError
 from .jobs.folder import PREVIEW_FILE
 from .rows import text_lines
+
 
 def engine_usable() -> bool:
     """Whether there is an engine to start, or one that runs."""
@@ -19,21 +22,26 @@ def engine_usable() -> bool:
     return True
 
 
+def _short(device: str) -> str:
+    """The device without what kind of processor it is and its threads: there is room for a few words."""
+    return re.sub(r" \([^)]*\)|, \d+ threads", "", device)
+
+
 def draw_engine(layout, context, with_settings: bool = True) -> None:
     """The engine line: state, and the remedy where there is one."""
     row = layout.row(align=True)
     engine = session.now.engine
     if engine is not None and engine.alive:
         if engine.info is None:
-            row.label(text="Engine is starting…", icon="SORTTIME")
+            row.label(text="Starting…", icon="SORTTIME")
         else:
-            word = "working" if session.running() else "ready"
-            row.label(text=f"Engine {word} · {engine.info.device}", icon="CHECKMARK")
+            word = "Busy" if session.running() else "Ready"
+            row.label(text=f"{word} · {_short(engine.info.device)}", icon="CHECKMARK")
         row.operator("tweed.engine_stop", text="", icon="QUIT", emboss=False)
     else:
         try:
             session.place()
-            row.label(text="Engine starts when needed", icon="RADIOBUT_OFF")
+            row.label(text="Starts when needed", icon="RADIOBUT_OFF")
             row.operator("tweed.engine_start", text="", icon="PLAY", emboss=False)
         except EngineMissing as error:
             row = _draw_set_up(layout, context, error)

@@ -14,6 +14,15 @@ _CATALOGUED = {"model": "model", "vae": "vae", "preview_vae": "preview", "style_
 _NOT_ON_PANEL = ("texture_size", "device")  # a menu of sizes instead; the device is a preference
 
 
+_SHORT = {"ddim", "ddpm", "sds", "sdi", "ism", "udim", "lms", "deis", "tcd", "lcm"}  # said by letter
+
+
+def _label(choice: str) -> str:
+    """A choice as a menu shows it."""
+    words = choice.replace("-", " ").replace("+", " + ").split()
+    return " ".join(word if word in ("x0", "xt") else word.upper() if word in _SHORT else word.title() for word in words)
+
+
 def size_label(pixels: int) -> str:
     """1024 -> "1K"."""
     return f"{pixels // 1024}K" if pixels % 1024 == 0 else str(pixels)
@@ -26,7 +35,7 @@ def make(setting, **more):
         return bpy.props.BoolProperty(default=setting.default, **common)
     if setting.choices:
         helps = setting.choice_help or ("",) * len(setting.choices)
-        labels = [name.replace("-", " ").title() for name in setting.choices]
+        labels = [_label(name) for name in setting.choices]
         items = list(zip(setting.choices, labels, helps, strict=True))
         return bpy.props.EnumProperty(items=items, default=setting.default, **common)
     if setting.name in _CATALOGUED:

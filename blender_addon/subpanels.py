@@ -22,23 +22,29 @@ class _Sub(panels.Tab):
 
 
 def _settings(layout, context, *groups, also=(), shut=()) -> None:
-    """A row for each setting of these groups that the chosen method reads, and for those named besides.
+    """A row for each setting of these groups that the chosen method reads, and then for those named besides.
 
     shut: those that say nothing as the others are set; they are greyed.
     """
     layout.use_property_split = True
     layout.use_property_decorate = False
     group, column = context.scene.tweed, layout.column()
-    for name, setting in SETTINGS.items():
-        if (setting.group in groups or name in also) and name not in _ON_MAIN and hasattr(group, name):
-            if group.method in setting.used_by:
-                row = column.row()
-                # with the scene's cameras every one of them is a view
-                row.enabled = name not in shut and not (name == "views" and group.rig == "scene")
-                if name == "region_mask":
-                    row.prop_search(group, name, bpy.data, "images")
-                else:
-                    row.prop(group, name)
+    own = [name for name, setting in SETTINGS.items() if setting.group in groups and name not in also]
+    for name in [*own, *also]:
+        setting = SETTINGS[name]
+        if name in _ON_MAIN or not hasattr(group, name) or group.method not in setting.used_by:
+            continue
+        row = column.row()
+        # with the scene's cameras every one of them is a view
+        row.enabled = name not in shut and not (name == "views" and group.rig == "scene")
+        if name == "region_mask":
+            row.prop_search(group, name, bpy.data, "images")
+            continue
+        row.prop(group, name)
+        if setting.special is not None and getattr(group, name) == setting.special:
+            hint = row.row()
+            hint.alignment = "RIGHT"
+            hint.label(text="auto")
 
 
 class TWEED_PT_cameras(_Sub, bpy.types.Panel):

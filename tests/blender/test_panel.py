@@ -24,7 +24,7 @@ def operators(log):
 
 def test_idle(panel, draw, cold):
     log = draw(panel)
-    assert "Engine starts when needed" in texts(log)
+    assert "Starts when needed" in texts(log)
     assert "1 object · 8 views · 1K" in texts(log)
     assert "Write what the surface should look like" in texts(log)
     assert ("enabled", False) in log, "no prompt yet"
@@ -68,7 +68,7 @@ def test_running_then_done(panel, draw, pump, cold):
     bpy.ops.tweed.generate(prompt="x fake:slow", texture_size=64, objects="Cube")
     log = draw(panel)
     assert "Starting the engine" in texts(log)
-    assert "Engine is starting" in texts(log)
+    assert "Starting…" in texts(log)
     assert "tweed.cancel" in operators(log) and "tweed.generate" not in operators(log)
     pump.turn(until=lambda: session.running().phase == "denoise" and session.running().step > 4)
     assert "Diffusing views" in texts(draw(panel))
@@ -77,7 +77,7 @@ def test_running_then_done(panel, draw, pump, cold):
     log = draw(panel)
     assert "Done in" in texts(log) and "seed" in texts(log)
     assert {"tweed.revert", "tweed.compare", "tweed.generate"} <= set(operators(log))
-    assert "Engine ready · fake" in texts(log)
+    assert "Ready · fake" in texts(log)
 
 
 def test_failed_and_kept(panel, draw, pump, cube):

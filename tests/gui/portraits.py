@@ -57,15 +57,18 @@ def sidebar(name: str, height: int = 900) -> None:
 
 
 def opened(name: str, height: int) -> None:
-    """A sub-panel alone: the others are away while the picture is taken."""
+    """A sub-panel alone: a copy of it under a tab of its own."""
     gui.py(
-        f"__import__('sys').__dict__.__setitem__('_open', type('TWEED_PT_open_{name}', ({SUB}.TWEED_PT_{name},), "
-        f"{{'bl_idname': 'TWEED_PT_open_{name}', 'bl_options': set(), '__module__': {SUB}.__name__, 'bl_order': -1}}))"
+        f"__import__('sys').__dict__.__setitem__('_open', type('TWEED_PT_open_{name}', {SUB}.TWEED_PT_{name}.__bases__, "
+        f"{{**{{k: v for k, v in vars({SUB}.TWEED_PT_{name}).items() if k in ('draw', 'poll', 'bl_label')}}, "
+        f"'bl_idname': 'TWEED_PT_open_{name}', 'bl_options': set(), 'bl_parent_id': '', 'bl_category': 'Look', "
+        f"'__module__': {SUB}.__name__}}))"
     )
     gui.py("bpy.utils.register_class(__import__('sys')._open)")
-    gui.py("area_region()[1].tag_redraw()")
+    gui.sidebar("Look")
     sidebar(name, height)
     gui.py("bpy.utils.unregister_class(__import__('sys')._open)")
+    gui.sidebar("Tweed")
 
 
 def generate(prompt: str, **settings) -> None:
@@ -87,7 +90,7 @@ gui.py("bpy.context.preferences.view.__setattr__('ui_scale', 1.0)")
 gui.sidebar("Tweed")
 sidebar("idle", 520)
 gui.fill("tweed.prompt", "rusty blue metal")
-sidebar("described", 620)
+sidebar("described", 480)
 generate("rusty blue metal", quality="standard", seed=3)
 gui.wait(f"{NOW}.run is not None and {NOW}.run.phase == 'denoise' and {NOW}.run.step > 60", PATIENCE)
 window("running")
@@ -95,8 +98,8 @@ gui.wait(f"{NOW}.run is None", PATIENCE)
 assert gui.py(f"{NOW}.outcome.kind") == "done", gui.py(f"repr({NOW}.outcome)")
 time.sleep(2)
 window("done")
-for name, height in (("cameras", 700), ("method", 620), ("model", 620), ("guidance", 520), ("edit", 620), ("output", 620),
-                     ("machine", 520)):  # fmt: skip
+for name, height in (("cameras", 165), ("method", 440), ("model", 385), ("guidance", 205), ("edit", 350), ("output", 265),
+                     ("machine", 150)):  # fmt: skip
     opened(name, height)
 gui.py("bpy.ops.tweed.coverage()")
 window("coverage")
@@ -104,7 +107,7 @@ gui.py("bpy.ops.tweed.coverage_hide()")
 generate("lava", quality="draft")
 gui.py("bpy.ops.tweed.queue_add(prompt='white marble with black veins')")
 gui.wait(f"{NOW}.run is not None and {NOW}.run.phase == 'denoise'", PATIENCE)
-opened("history", 640)
+opened("history", 335)
 gui.wait(f"{NOW}.run is None and not {NOW}.waiting", 2 * PATIENCE)
 time.sleep(2)
 window("second")
@@ -121,5 +124,5 @@ gui.py("bpy.ops.tweed.engine_stop()")
 gui.py("__import__('os').environ.__setitem__('TWEED_ENGINE_ROOT', '/nowhere')")
 gui.py("__import__('os').environ.__setitem__('TWEED_ENGINE_PYTHON', '/nowhere/python')")
 gui.py("area_region()[1].tag_redraw()")
-sidebar("first-run", 420)
+sidebar("first-run", 230)
 assert gui.quit() == 0

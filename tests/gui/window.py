@@ -188,7 +188,7 @@ class Window:
                     misses = 0
                 else:
                     misses += 1
-            if found and misses > 10:
+            if found and misses > 24:  # lines of words have no buttons
                 break
         return {name: places[len(places) // 2] for name, places in found.items()}
 

@@ -82,7 +82,7 @@ TABLE = (
         str,
         "",
         "A folder or id of a TinyVAE of the model's family (madebyollin/taesd), for quick previews.",
-        "Preview Decoder",
+        "Preview VAE",
         "Model",
         0,
         1000,
