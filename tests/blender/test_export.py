@@ -37,6 +37,21 @@ def test_uvs_belong_to_their_corners(cube):
     assert found == {(loop.vertex_index, *np.round(np.float32(layer[i].vector), 5)) for i, loop in enumerate(loops)}
 
 
+def test_of_several_uv_maps_the_active_one_is_painted_in(cube):
+    before = export(cube).mesh.uvs.copy()
+    other = cube.data.uv_layers.new(name="Lightmap")
+    values = np.zeros((len(cube.data.loops), 2), np.float32)
+    other.uv.foreach_get("vector", values.ravel())
+    other.uv.foreach_set("vector", (values * np.float32(0.25)).ravel())
+    assert np.array_equal(export(cube).mesh.uvs, before), "a new map is not the active one"
+    cube.data.uv_layers.active = cube.data.uv_layers["Lightmap"]
+    exported = export(cube)
+    assert np.allclose(exported.mesh.uvs.max(0), before.max(0) / 4) and exported.records[0]["uv_map"] == "Lightmap"
+    assert bpy.ops.tweed.generate(prompt="x", texture_size=64) == {"FINISHED"}
+    nodes = cube.active_material.node_tree.nodes
+    assert [n.uv_map for n in nodes if n.bl_idname == "ShaderNodeUVMap"] == ["Lightmap"]
+
+
 def test_two_objects_are_joined_with_their_numbers(cube):
     other = bpy.data.objects.new("Other", cube.data.copy())
     bpy.context.scene.collection.objects.link(other)

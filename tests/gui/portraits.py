@@ -98,7 +98,7 @@ gui.wait(f"{NOW}.run is None", PATIENCE)
 assert gui.py(f"{NOW}.outcome.kind") == "done", gui.py(f"repr({NOW}.outcome)")
 time.sleep(2)
 window("done")
-for name, height in (("cameras", 165), ("method", 440), ("model", 385), ("guidance", 205), ("edit", 350), ("output", 265),
+for name, height in (("cameras", 165), ("method", 440), ("model", 385), ("guidance", 205), ("edit", 350), ("output", 275),
                      ("machine", 150)):  # fmt: skip
     opened(name, height)
 gui.py("bpy.ops.tweed.coverage()")
@@ -124,5 +124,5 @@ gui.py("bpy.ops.tweed.engine_stop()")
 gui.py("__import__('os').environ.__setitem__('TWEED_ENGINE_ROOT', '/nowhere')")
 gui.py("__import__('os').environ.__setitem__('TWEED_ENGINE_PYTHON', '/nowhere/python')")
 gui.py("area_region()[1].tag_redraw()")
-sidebar("first-run", 230)
+sidebar("first-run", 262)
 assert gui.quit() == 0

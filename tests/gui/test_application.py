@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-pytestmark = [pytest.mark.gui, pytest.mark.slow]
+pytestmark = [pytest.mark.gui, pytest.mark.slow, pytest.mark.timeout(1200)]  # a window on a busy machine
 TEXTURE = "blender -b hero.blend --command tweed texture --object Cube --size 64 --json report.json"
 
 
