@@ -113,7 +113,7 @@ def main() -> None:
 def draw(found: dict[str, dict[int, dict[str, float]]]) -> None:
     """Three plots of seconds side by side, both axes logarithmic, the line of proportional growth in grey."""
     wide, high, gap = 330, 300, 56
-    sheet = Image.new("RGB", (3 * (wide + gap) + gap // 2, high + 2 * gap), "white")
+    sheet = Image.new("RGB", (3 * (wide + gap) + gap, high + 2 * gap), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)
     every = [row["all"] for points in found.values() for row in points.values()]
     low, top = np.log(min(every) / 1.5), np.log(max(every) * 1.5)
