@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +25,7 @@ from blender_addon.jobs.errors import ModelError
 
 CELL = 16  # pixels per feature cell
 TOGETHER = 8  # pictures at a time
+JOINING = {"and", "with", "on", "over", "in", "of", "to"}
 
 
 Words = Mapping[str, Any] | None
@@ -117,16 +119,26 @@ class Judge:
 
 
 def named_in(prompt: str, said: Mapping[str, Sequence[str]]) -> list[str]:
-    """Names of which a phrase is in the prompt; longer phrases first and no word twice: "gold leaf" is not "leaf"."""
+    """Names of which a phrase is in the prompt; longer phrases first and no word twice: "gold leaf" is not "leaf".
+
+    A phrase may leave places open, as "{1} marble with {2} veins": its other words are looked for, joining ones apart.
+    """
     rest = f" {' '.join(prompt.lower().replace(',', ' ').split())} "
     found = []
-    for phrase, name in sorted(
-        ((p, name) for name, phrases in said.items() for p in phrases), key=lambda one: -len(one[0])
-    ):
-        if f" {phrase} " in rest:
-            rest = rest.replace(f" {phrase} ", "  ")
+    phrases = ((spoken(phrase), name) for name, all_phrases in said.items() for phrase in all_phrases)
+    for pieces, name in sorted(phrases, key=lambda one: -sum(map(len, one[0]))):
+        if pieces and all(f" {piece} " in rest for piece in pieces):
+            for piece in pieces:
+                rest = rest.replace(f" {piece} ", "  ")
             found.append(name)
     return list(dict.fromkeys(found))
+
+
+def spoken(phrase: str) -> list[str]:
+    """What a phrase says between its open places, without words that only join."""
+    texts = (" ".join(text.replace(",", " ").split()) for text in re.split(r"\{\d\}", phrase.lower()))
+    words = (" ".join(word for word in text.split() if word not in JOINING) for text in texts)
+    return [text for text in words if text]
 
 
 class RandomFeatures:

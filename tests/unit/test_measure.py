@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+
 from math import cos, log10, pi
 
 import numpy as np
@@ -17,6 +19,7 @@ from engine.measure.agreement import BEST, psnr, with_render
 from engine.measure.bleed import backgrounds, count
 from engine.measure.coverage import black
 from engine.measure.distance import kid, kid_spread
+from engine.models import BUNDLED
 from engine.measure.judge import RandomFeatures, named_in, reader
 from engine.measure.seams import (
     LEVEL,
@@ -322,6 +325,12 @@ def test_the_judge_reads_what_the_recipe_saved(tmp_path):
 def test_prompts_are_read_by_their_longest_phrases():
     assert named_in("Gold leaf, blue", WORDS["materials"]) == ["gold"] and named_in("bricks", WORDS["materials"]) == []
     assert set(named_in("red and blue brick", WORDS["colours"])) == {"red", "blue"}
+    open_places = {"marble": ["{1} marble with {2} veins"], "wood": ["{1} wood", "wood, {1}"], "planks": ["{1} wood planks"]}
+    assert named_in("white marble with black veins", open_places) == ["marble"]
+    assert named_in("white marble", open_places) == [] and named_in("polished wood, brown", open_places) == ["wood"]
+    assert named_in("brown wood planks", open_places) == ["planks"]
+    swatch = load_words()
+    assert named_in("mossy grey brick", swatch["materials"]) == ["brick"], "the bundled model's own words have open places"
 
 
 def test_clip_from_a_folder(tmp_path):
@@ -365,3 +374,7 @@ def test_a_folder_without_a_reader_is_refused(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ModelError, match="CLIP"):
         reader(tmp_path)
+
+
+def load_words():
+    return json.loads((BUNDLED["swatch"] / "swatch.json").read_text(encoding="utf-8"))["words"]
