@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m benchmarks.methods`: all methods and presets on the same meshes, prompts, seeds -> docs/methods.md.
 
-Cells are kept in `.bench/methods`, so a run that was stopped goes on; `--ablation N` takes N meshes for the ablation
-(2; 0 leaves it out). Paragraphs are the files of docs/methods/, one per row.
+Cells are kept in `.bench/methods`, so a run that was stopped goes on; `--ablation N` takes N mesh-and-prompt pairs for the
+ablation (4; 0 leaves it out). Paragraphs are the files of docs/methods/, one per row.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ABLATED = ("agreement_db", "seam_ratio", "owner_ratio", "sharpness", "kid", "mat
 
 
 def main() -> None:
-    ablate = 2
+    ablate = 4
     if "--ablation" in sys.argv:
         at = sys.argv.index("--ablation")
         ablate = int(sys.argv[at + 1])
@@ -36,7 +36,8 @@ def main() -> None:
     compare(Trials(given.out / "all", values, run, given.judge, say), files, rows, prompts, given.seeds)
     if ablate:
         trials = Trials(given.out / "ablation", values, run, given.judge, say)
-        compare(trials, files[:ablate], ablation(), prompts[:2], 1)
+        prompted = min(2, ablate)
+        compare(trials, files[: ablate // prompted], ablation(), prompts[:prompted], 1)
     page(given.page, given.out, bool(ablate))
 
 
