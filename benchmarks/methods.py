@@ -20,6 +20,10 @@ from .cells import PROMPTS, SEVERAL, arguments, markdown, read, say, sheet, warm
 from .meshes import write
 
 SHOWN = 2  # meshes with pictures
+CAUTION = """**Read the presets' rows with care.** `synctweedies`, `syncmvd` and `multidiffusion` average latents, as published. `swatch`'s
+latents are coefficients of 8 x 8 pixel patches, which turn and shift with the view, so their mean is blurred: the table of switches below
+has the same methods averaging pixels. Stable Diffusion's latents suffer less from it. What can be compared without that doubt are the rows
+that average pixels, here and there. KID is an unbiased estimate and may be below 0."""
 ABLATED = ("agreement_db", "seam_ratio", "owner_ratio", "sharpness", "kid", "material", "colour", "denoise_seconds")
 
 
@@ -49,11 +53,11 @@ def page(path: Path, out: Path, ablated: bool) -> None:
     lines = [
         "# The methods", "",
         f"Made by `python -m benchmarks.methods`: {len(meshes)} meshes ({', '.join(meshes)}), {len(prompts)} prompts "
-        f"({', '.join(prompts)}), {len(seeds)} seeds, settings {found['settings']}, the bundled model. "
+        f"({', '.join(prompts)}), seeds {', '.join(map(str, seeds))}, settings {found['settings']}, the bundled model. "
         f"Every row has the same meshes, rig, seeds, rasterizer and views to measure from; [what the numbers "
         f"mean](metrics.md). KID and adherence are seen through: {found['reader']}. "
         f"Seconds are of a shared machine: compare them within the column.", "",
-        *markdown(TABLE, means, "method", best_of), "",
+        *markdown(TABLE, means, "method", best_of), "", CAUTION, "",
     ]  # fmt: skip
     failed = [
         f"{name}: {one['failed']:.0f} of {one['failed'] + one['done']:.0f} jobs failed."
