@@ -72,6 +72,15 @@ def tinted(views: Tensor, amount: float = 0.06, seed: int = 1) -> Tensor:
     return (views + amount * torch.randn(len(views), 3, 1, 1, generator=random)).clamp(0, 1)
 
 
+def averaged(mesh: Mesh, space: UVTexture, views: Tensor) -> np.ndarray:
+    """The texture that is the weighted mean of the views and nothing else, f32[T,T,3]."""
+    sheet = Sheet.blank(mesh, space.texture_size, PLAIN[0])
+    sheet.image.reshape(-1, 3)[space.texels.index] = space.merge(views).t().numpy()
+    sheet.owner.reshape(-1)[space.texels.index[space.pairs.seen()]] = 0
+    fill_sheets([sheet])
+    return pad_charts(sheet.image, sheet.uv.ids != -1)
+
+
 def seam() -> list[Picture]:
     mesh = meshes.packed(meshes.box((1.6, 1.6, 1.6)))
     cameras, views = stage(mesh)
@@ -101,14 +110,9 @@ def ghosting() -> list[Picture]:
     moved = torch.stack([torch.roll(view, tuple(random.integers(-6, 7, 2).tolist()), (1, 2)) for view in views])
     close = camera_at((1.6, -3.0, 0.6), (0.1, 0, 0.0), 26)
     space = UVTexture(mesh, cameras, RASTERIZER, VIEW, 768)
-    mean = space.merge(moved).t().numpy()
-    sheet = Sheet.blank(mesh, 768, PLAIN[0])
-    sheet.image.reshape(-1, 3)[space.texels.index] = mean
-    sheet.owner.reshape(-1)[space.texels.index[space.pairs.seen()]] = 0
-    fill_sheets([sheet])
-    pad_charts(sheet.image, sheet.uv.ids != -1, into=sheet.image)
+    mean = averaged(mesh, space, moved)
     best = finish(moved, mesh, cameras, RASTERIZER, 768).image
-    return [("mean of the views", render(mesh, sheet.image, close)), ("detail from one view", render(mesh, best, close))]
+    return [("mean of the views", render(mesh, mean, close)), ("detail from one view", render(mesh, best, close))]
 
 
 def sharpness() -> list[Picture]:
@@ -134,13 +138,9 @@ def bleed() -> list[Picture]:
     laid = torch.where(edge & mask, soft, laid)
     close = camera_at((2.2, -3.4, 1.9), (0.3, -0.35, 0.0), 11)
     space = UVTexture(mesh, cameras, RASTERIZER, VIEW, 768, reach=1e-3)
-    sheet = Sheet.blank(mesh, 768, PLAIN[0])
-    sheet.image.reshape(-1, 3)[space.texels.index] = space.merge(laid).t().numpy()
-    sheet.owner.reshape(-1)[space.texels.index[space.pairs.seen()]] = 0
-    fill_sheets([sheet])
-    pad_charts(sheet.image, sheet.uv.ids != -1, into=sheet.image)
+    plain = averaged(mesh, space, laid)
     best = finish(laid, mesh, cameras, RASTERIZER, 768).image
-    return [("pixels as they are", render(mesh, sheet.image, close)), ("rims cleaned, edges feathered", render(mesh, best, close))]
+    return [("pixels as they are", render(mesh, plain, close)), ("rims cleaned, edges feathered", render(mesh, best, close))]
 
 
 def unseen() -> list[Picture]:

@@ -31,13 +31,11 @@ class TWEED_OT_coverage(bpy.types.Operator):
     bl_description = "Measure what the cameras see and draw it over the mesh: green is seen straight, red by no view"
     bl_options = {"REGISTER"}
 
-    objects: bpy.props.StringProperty(
-        name="Objects", description="Names, separated by commas; empty: the selected ones", options={"SKIP_SAVE"}
-    )
+    objects: properties.objects_property()
 
     @reports
     def execute(self, context):
-        objects = scene.by_names(self.objects) if self.objects else scene.chosen(context)
+        objects = scene.named_or_chosen(context, self.objects)
         group = context.scene.tweed
         mesh = scene.export(context, objects).mesh
         if group.rig == "scene":

@@ -27,9 +27,7 @@ class TWEED_OT_queue_add(bpy.types.Operator):
     bl_description = "Paint the selected mesh with these settings as soon as the jobs before it are done"
     bl_options = {"REGISTER"}
     __annotations__ = properties.operator_annotations() | {
-        "objects": bpy.props.StringProperty(
-            name="Objects", description="Names, separated by commas; empty: the selected ones", options={"SKIP_SAVE"}
-        )
+        "objects": properties.objects_property()
     }
 
     @reports
@@ -38,7 +36,7 @@ class TWEED_OT_queue_add(bpy.types.Operator):
         ordered = values.get("method") == "edit" and values.get("instruction", "").strip()
         if not values.get("prompt", "").strip() and not ordered:
             raise UserError("The prompt is empty.", "Write what the surface should look like.")
-        objects = scene.by_names(self.objects) if self.objects else scene.chosen(context)
+        objects = scene.named_or_chosen(context, self.objects)
         session.wait_in_line(objects, values)
 
 

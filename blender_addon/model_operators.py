@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Buttons about models: get one, set what suits it, and choose files and folders for the settings that name them."""
 
+import textwrap
+
 import bpy
 
 from . import models, session
@@ -88,6 +90,33 @@ class TWEED_OT_model_add_stop(bpy.types.Operator):
         return {"FINISHED"}
 
 
+class TWEED_OT_model_words(bpy.types.Operator):
+    bl_idname = "tweed.model_words"
+    bl_label = "Words It Knows"
+    bl_description = "Show the materials, colors and wear that this model was trained on; other words have little effect"
+    bl_options = {"REGISTER"}
+
+    def invoke(self, context, event):
+        told = self.execute(context)
+        return context.window_manager.invoke_popup(self, width=560) if told == {"FINISHED"} else told
+
+    def draw(self, context):
+        column = self.layout.column(align=True)
+        for kind, known in models.words(context.scene.tweed.model, session.place().root).items():
+            column.label(text=kind)
+            for line in textwrap.wrap(", ".join(known), 86):
+                column.label(text=line, icon="BLANK1")
+
+    @reports
+    def execute(self, context):
+        name = context.scene.tweed.model
+        found = models.words(name, session.place().root)
+        if not found:
+            raise UserError(f"{name} has no list of words.", "Describe the surface in any words.")
+        for kind, known in found.items():
+            self.report({"INFO"}, f"{kind}: {', '.join(known)}")
+
+
 class TWEED_OT_suit_model(bpy.types.Operator):
     bl_idname = "tweed.suit_model"
     bl_label = "Set These"
@@ -104,4 +133,4 @@ class TWEED_OT_suit_model(bpy.types.Operator):
             setattr(group, name, value)
 
 
-CLASSES = (TWEED_OT_pick_path, TWEED_OT_model_add, TWEED_OT_model_add_stop, TWEED_OT_suit_model)
+CLASSES = (TWEED_OT_pick_path, TWEED_OT_model_add, TWEED_OT_model_add_stop, TWEED_OT_model_words, TWEED_OT_suit_model)

@@ -31,6 +31,8 @@ def _draw_model(column, context, group) -> None:
     box = column.column(align=True)
     for sentence in models.facts(group.model):
         text_lines(box, context, sentence, "INFO")
+    if group.model == models.BUNDLED:
+        box.operator("tweed.model_words", icon="TEXT")
     draw_remedy(box, context, group)
     wanted = {name: value for name, value in models.suits(group.model).items() if getattr(group, name, value) != value}
     if wanted:

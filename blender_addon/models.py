@@ -5,6 +5,7 @@ The weights lie in the cache of the Hugging Face hub, one folder per model, as `
 names of files are looked at here; whether their contents are whole is the engine's to say.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -78,6 +79,17 @@ def facts(name: str) -> list[str]:
         return []
     needs = f" Takes about {found.memory:g} GB of graphics memory." if found.memory else ""
     return [f"{found.family}: {found.good_for}.{needs}", licence_line(found.name)]
+
+
+def words(name: str, root: Path) -> dict[str, list[str]]:
+    """What a small model knows, by kind, as its folder in the engine at `root` says; {} for a model of any words."""
+    try:
+        known = json.loads((root / "engine" / "models" / name / f"{name}.json").read_text("utf-8"))["words"]
+        kinds = (("Materials", "materials"), ("Colors", "colours"), ("Wear and weather", "wear"), ("Sizes", "sizes"))
+        found = {title: [word.replace("_", " ") for word in known[kind]] for title, kind in kinds}
+        return {**found, "Tones": [str(word) for word in known["tones"]]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}  # the engine's own check of the model says what is wrong with it
 
 
 def obstacle(name: str) -> UserError | None:

@@ -10,12 +10,6 @@ from .jobs.errors import TweedError, UserError
 from .operators import reports
 from .rows import text_lines
 
-_ALREADY = "A texture is being made; cancel it first"
-
-
-def _objects(self, context):
-    return scene.by_names(self.objects) if self.objects else scene.chosen(context)
-
 
 class TWEED_OT_pick_view(bpy.types.Operator):
     bl_idname = "tweed.pick_view"
@@ -23,9 +17,7 @@ class TWEED_OT_pick_view(bpy.types.Operator):
     bl_description = "Click a spot of the textured mesh: the view that painted it is chosen. Right click or Esc: nothing is"
     bl_options = {"REGISTER", "UNDO"}
 
-    objects: bpy.props.StringProperty(
-        name="Objects", description="Names, separated by commas; empty: the selected ones", options={"SKIP_SAVE"}
-    )
+    objects: properties.objects_property()
     origin: bpy.props.FloatVectorProperty(name="From", description="Where the ray starts", options={"SKIP_SAVE"})
     direction: bpy.props.FloatVectorProperty(
         name="Direction", description="Where the ray goes", default=(0.0, 0.0, -1.0), options={"SKIP_SAVE"}
@@ -62,7 +54,7 @@ class TWEED_OT_pick_view(bpy.types.Operator):
 
     @reports
     def execute(self, context):
-        objects = _objects(self, context)
+        objects = scene.named_or_chosen(context, self.objects)
         found = ownership.source(objects, session.jobs_folder())
         view = ownership.clicked(context, found, objects, Vector(self.origin), Vector(self.direction).normalized())
         group = context.scene.tweed
@@ -77,17 +69,11 @@ class TWEED_OT_regenerate_view(bpy.types.Operator):
     bl_description = "Paint again what this view painted; the rest of the texture stays as it is"
     bl_options = {"REGISTER"}
     __annotations__ = {
-        "objects": bpy.props.StringProperty(
-            name="Objects", description="Names, separated by commas; empty: the selected ones", options={"SKIP_SAVE"}
-        ),
+        "objects": properties.objects_property(),
         "view": bpy.props.StringProperty(
             name="View", description="Name of the view; empty: the one chosen in the panel", options={"SKIP_SAVE"}
         ),
-        "wait": bpy.props.BoolProperty(
-            name="Wait",
-            description="Return when the texture is on the object (always so without a window)",
-            options={"SKIP_SAVE"},
-        ),
+        "wait": properties.wait_property(),
         **{
             name: properties.make(properties.SETTINGS[name], options={"SKIP_SAVE"})
             for name in ("prompt", "avoid", "seed", "strength", "feather", "steps")
@@ -97,14 +83,14 @@ class TWEED_OT_regenerate_view(bpy.types.Operator):
     @classmethod
     def poll(cls, context):
         if session.running():
-            cls.poll_message_set(_ALREADY)
+            cls.poll_message_set(session.BUSY)
             return False
         return True
 
     @reports
     def execute(self, context):
         group = context.scene.tweed
-        objects = _objects(self, context)
+        objects = scene.named_or_chosen(context, self.objects)
         found = ownership.source(objects, session.jobs_folder())
         targets = scene.find_targets(found.objects, {}, any_file=True)
         asked = self.properties.is_property_set

@@ -28,30 +28,20 @@ def reports(execute):
     return wrapped
 
 
-def _objects(self, context):
-    return scene.by_names(self.objects) if self.objects else scene.chosen(context)
-
-
 class TWEED_OT_generate(bpy.types.Operator):
     bl_idname = "tweed.generate"
     bl_label = "Generate Texture"
     bl_description = "Paint the selected mesh as the text says, and put the texture on its material"
     bl_options = {"REGISTER"}
     __annotations__ = properties.operator_annotations() | {
-        "objects": bpy.props.StringProperty(
-            name="Objects", description="Names, separated by commas; empty: the selected ones", options={"SKIP_SAVE"}
-        ),
-        "wait": bpy.props.BoolProperty(
-            name="Wait",
-            description="Return when the texture is on the object (always so without a window)",
-            options={"SKIP_SAVE"},
-        ),
+        "objects": properties.objects_property(),
+        "wait": properties.wait_property(),
     }
 
     @classmethod
     def poll(cls, context):
         if session.running():
-            cls.poll_message_set("A texture is being made; cancel it first")
+            cls.poll_message_set(session.BUSY)
             return False
         return True
 
@@ -59,7 +49,7 @@ class TWEED_OT_generate(bpy.types.Operator):
     def execute(self, context):
         group = context.scene.tweed
         values = properties.panel_values(group) | properties.operator_values(self.properties)
-        session.begin(context, _objects(self, context), values)
+        session.begin(context, scene.named_or_chosen(context, self.objects), values)
         if not (self.wait or bpy.app.background):
             session.follow()
             return
@@ -93,14 +83,12 @@ class TWEED_OT_cancel(bpy.types.Operator):
 class _OnTextured:
     """For operators on objects that carry a texture of ours."""
 
-    objects: bpy.props.StringProperty(
-        name="Objects", description="Names, separated by commas; empty: the selected ones", options={"SKIP_SAVE"}
-    )
+    objects: properties.objects_property()
 
     @classmethod
     def poll(cls, context):
         if session.running():
-            cls.poll_message_set("A texture is being made; cancel it first")
+            cls.poll_message_set(session.BUSY)
             return False
         return True
 
@@ -113,7 +101,7 @@ class TWEED_OT_revert(_OnTextured, bpy.types.Operator):
 
     @reports
     def execute(self, context):
-        names = material.revert(_objects(self, context))
+        names = material.revert(scene.named_or_chosen(context, self.objects))
         session.now.outcome = None
         self.report({"INFO"}, f"Reverted {', '.join(dict.fromkeys(names))}")
 
@@ -126,7 +114,7 @@ class TWEED_OT_compare(_OnTextured, bpy.types.Operator):
 
     @reports
     def execute(self, context):
-        shown = material.compare(_objects(self, context))
+        shown = material.compare(scene.named_or_chosen(context, self.objects))
         self.report({"INFO"}, "Texture shown" if shown else "Shown as before; press Compare again for the texture")
 
 
@@ -143,7 +131,7 @@ class TWEED_OT_apply_result(bpy.types.Operator):
     @classmethod
     def poll(cls, context):
         if session.running():
-            cls.poll_message_set("A texture is being made; cancel it first")
+            cls.poll_message_set(session.BUSY)
             return False
         return True
 
@@ -163,13 +151,11 @@ class TWEED_OT_make_uvs(bpy.types.Operator):
     bl_description = 'Unwrap the selected meshes into a new UV map "Tweed UV"; UV maps that exist are not touched'
     bl_options = {"REGISTER", "UNDO"}
 
-    objects: bpy.props.StringProperty(
-        name="Objects", description="Names, separated by commas; empty: the selected ones", options={"SKIP_SAVE"}
-    )
+    objects: properties.objects_property()
 
     @reports
     def execute(self, context):
-        unwrap.make_uvs(context, _objects(self, context))
+        unwrap.make_uvs(context, scene.named_or_chosen(context, self.objects))
 
 
 class TWEED_OT_engine_start(bpy.types.Operator):
@@ -192,7 +178,7 @@ class TWEED_OT_engine_stop(bpy.types.Operator):
     @classmethod
     def poll(cls, context):
         if session.running():
-            cls.poll_message_set("A texture is being made; cancel it first")
+            cls.poll_message_set(session.BUSY)
             return False
         if session.now.engine is None:
             cls.poll_message_set("The engine is not running")

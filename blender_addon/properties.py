@@ -23,6 +23,21 @@ def _label(choice: str) -> str:
     return " ".join(word if word in ("x0", "xt") else word.upper() if word in _SHORT else word.title() for word in words)
 
 
+def objects_property():
+    """Which objects an operator is about; the names are read by `scene.named_or_chosen`."""
+    return bpy.props.StringProperty(
+        name="Objects", description="Names, separated by commas; empty: the selected ones", options={"SKIP_SAVE"}
+    )
+
+
+def wait_property():
+    return bpy.props.BoolProperty(
+        name="Wait",
+        description="Return when the texture is on the object (always so without a window)",
+        options={"SKIP_SAVE"},
+    )
+
+
 def size_label(pixels: int) -> str:
     """1024 -> "1K"."""
     return f"{pixels // 1024}K" if pixels % 1024 == 0 else str(pixels)

@@ -71,6 +71,11 @@ def chosen(context) -> list[bpy.types.Object]:
     return [o for o in objects if o.type == "MESH"]
 
 
+def named_or_chosen(context, names: str) -> list:
+    """The objects of an operator: those it names, with commas between, or else the selected ones."""
+    return by_names(names) if names else chosen(context)
+
+
 def by_names(names: str) -> list[bpy.types.Object]:
     """Objects from a comma-separated list of names (a name may itself contain commas). Raises UserError."""
     if names in bpy.data.objects:

@@ -19,6 +19,7 @@ from .jobs.errors import Cancelled, EngineLost, ProtocolError, TweedError, UserE
 from .places import jobs_folder, place, textures_folder, user_folder
 
 TICK = 0.1
+BUSY = "A texture is being made; cancel it first"
 _OLD_STATE = 7 * 86400.0  # engine logs of Blenders that ended are kept for a week
 
 

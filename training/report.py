@@ -22,7 +22,7 @@ SHAPES_SEED, CAPTIONS_SEED, GRID_SEED = 80_001, 31, 5000
 CAPTIONS = ("red brick wall", "brown wood planks", "green dragon scales", "blue and yellow plaid",
             "white marble with black veins", "rusty grey metal", "lava", "old grey cobblestone",
             "teal and gold vertical stripes", "red and white checker")
-UNKNOWN = ("a zyzzyva", "cyberpunk", "Mona Lisa", "soft kitten fur", "röd tegel", "🦊", "red zyzzyva brick",
+UNKNOWN = ("a zyzzyva", "cyberpunk", "Mona Lisa", "soft kitten fur", "roter Ziegel", "🦊", "red zyzzyva brick",
            "spaceship of blue metal", "gothic cathedral", "a portrait, oil on canvas", "asdf jkl", "not red")
 CODEC_VIEWS, GRID_CAPTIONS, GRID_SHAPES, GRID_SEEDS = 6, 6, 4, 2
 

@@ -216,3 +216,18 @@ def unchanged():
         assert difference(before, scene_snapshot()) == []
 
     return guard
+
+
+@pytest.fixture
+def real(monkeypatch, cold):
+    """The engine named in the environment, else this checkout's."""
+    from bl_ext.tweeddev.tweed import client, session
+
+    root = Path(REAL_ENGINE["TWEED_ENGINE_ROOT"] or TESTS.parent)
+    python = Path(REAL_ENGINE["TWEED_ENGINE_PYTHON"] or client.venv_python(root))
+    if not python.is_file():
+        pytest.skip(f"the engine is not set up: there is no {python}")
+    monkeypatch.setenv("TWEED_ENGINE_ROOT", str(root))
+    monkeypatch.setenv("TWEED_ENGINE_PYTHON", str(python))
+    yield session
+    session.stop_engine()

@@ -8,7 +8,7 @@ from pathlib import Path
 import bpy
 import numpy as np
 import pytest
-from conftest import REAL_ENGINE, TESTS, job_record, last_job
+from conftest import job_record, last_job
 
 EDIT = {"objects": "Cube", "prompt": "red bricks", "start": "texture"}
 
@@ -273,21 +273,6 @@ def test_start_from_nothing_asks_for_no_texture(cube):
 
 
 # ---- with the real engine
-
-
-@pytest.fixture
-def real(monkeypatch, cold):
-    """The engine named in the environment, else this checkout's."""
-    from bl_ext.tweeddev.tweed import client, session
-
-    root = Path(REAL_ENGINE["TWEED_ENGINE_ROOT"] or TESTS.parent)
-    python = Path(REAL_ENGINE["TWEED_ENGINE_PYTHON"] or client.venv_python(root))
-    if not python.is_file():
-        pytest.skip(f"the engine is not set up: there is no {python}")
-    monkeypatch.setenv("TWEED_ENGINE_ROOT", str(root))
-    monkeypatch.setenv("TWEED_ENGINE_PYTHON", str(python))
-    yield
-    session.stop_engine()
 
 
 def test_a_real_edit_keeps_what_lies_outside_the_region(cube, real):

@@ -3,12 +3,13 @@
 
 import json
 import struct
+import sys
 from pathlib import Path
 
 import bpy
 import numpy as np
 import pytest
-from conftest import job_record, last_job
+from conftest import TESTS, job_record, last_job
 
 ID = "stabilityai/sdxl-turbo"
 
@@ -299,3 +300,20 @@ def test_choosing_files(unchanged):
     assert group.model == "/models/mine" and group.lora == "/a.safetensors, /b.safetensors"
     with unchanged("names no file"):
         bpy.ops.tweed.pick_path(setting="prompt", filepath="/a")
+
+
+def test_the_bundled_models_words_are_told(monkeypatch, cold):
+    """The list is that of the model's own folder in the engine; a model of any words says so."""
+    from bl_ext.tweeddev.tweed import models
+
+    monkeypatch.setenv("TWEED_ENGINE_ROOT", str(TESTS.parent))
+    monkeypatch.setenv("TWEED_ENGINE_PYTHON", sys.executable)
+    words = models.words("swatch", TESTS.parent)
+    said = json.loads((TESTS.parent / "engine/models/swatch/swatch.json").read_text("utf-8"))["words"]
+    assert len(words["Materials"]) == len(said["materials"]) >= 50 and len(words["Colors"]) >= 24
+    assert "brick" in words["Materials"] and "red" in words["Colors"] and "mossy" in words["Wear and weather"]
+    assert bpy.ops.tweed.model_words() == {"FINISHED"}
+    assert models.words("someone/model", TESTS.parent) == {}
+    bpy.context.scene.tweed.model = "someone/model"
+    with pytest.raises(RuntimeError, match="no list of words"):
+        bpy.ops.tweed.model_words()

@@ -169,13 +169,6 @@ def test_the_result_can_be_reverted_to_what_was(cube):
     assert principled(cube.active_material.node_tree).inputs["Base Color"].links[0].from_node.image == texture
 
 
-@pytest.fixture
-def real(monkeypatch, cold):
-    from test_edit import real as as_in_edits
-
-    yield from as_in_edits.__wrapped__(monkeypatch, cold)
-
-
 def test_a_real_view_done_anew_changes_only_what_it_owns(cube, real):
     """Texels of other views are equal bit for bit; of this view's most differ."""
     settings = {"view_size": 128, "steps": 4, "device": "cpu", "texture_size": 128, "rig": "ring"}

@@ -2,26 +2,9 @@
 """One small job through the real engine and the bundled model, and a cancel in the middle of another."""
 
 import time
-from pathlib import Path
 
 import bpy
 import pytest
-from conftest import REAL_ENGINE, TESTS
-
-
-@pytest.fixture
-def real(monkeypatch):
-    """The engine named in the environment, else this checkout's."""
-    from bl_ext.tweeddev.tweed import client, session
-
-    root = Path(REAL_ENGINE["TWEED_ENGINE_ROOT"] or TESTS.parent)
-    python = Path(REAL_ENGINE["TWEED_ENGINE_PYTHON"] or client.venv_python(root))
-    if not python.is_file():
-        pytest.skip(f"the engine is not set up: there is no {python}")
-    monkeypatch.setenv("TWEED_ENGINE_ROOT", str(root))
-    monkeypatch.setenv("TWEED_ENGINE_PYTHON", str(python))
-    yield session
-    session.stop_engine()
 
 
 def test_the_bundled_model_textures_a_cube_and_can_be_cancelled(real, cube):

@@ -75,20 +75,11 @@ gui.wait(f"{NOW}.run is not None or {NOW}.outcome is not None and {NOW}.outcome.
 gui.wait(f"{NOW}.run is None", 60)
 assert gui.py(f"{NOW}.outcome.kind") == "done", gui.py(f"repr({NOW}.outcome)")
 
-SUB = MODULE.format("subpanels")
-
 
 def opened(name: str) -> None:
-    """A picture of a sub-panel as it is when open, the others below it."""
-    gui.py(
-        f"__import__('sys').__dict__.__setitem__('_open', type('TWEED_PT_open_{name}', ({SUB}.TWEED_PT_{name},), "
-        f"{{'bl_idname': 'TWEED_PT_open_{name}', 'bl_options': set(), '__module__': {SUB}.__name__}}))"
-    )
-    gui.py("bpy.utils.register_class(__import__('sys')._open)")
-    gui.py("area_region()[1].tag_redraw()")
-    time.sleep(0.5)
-    picture(f"22-{name}")
-    gui.py("bpy.utils.unregister_class(__import__('sys')._open)")
+    """A picture of a sub-panel as it is when open."""
+    with gui.alone(name):
+        picture(f"22-{name}")
 
 
 gui.py(f"{GROUP}.__setattr__('model', 'stabilityai/sdxl-turbo')")

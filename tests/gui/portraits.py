@@ -14,7 +14,6 @@ from window import Window
 
 out = sys.argv[1]
 NOW = "__import__('sys').modules['bl_ext.user_default.tweed.session'].now"
-SUB = "__import__('sys').modules['bl_ext.user_default.tweed.subpanels']"
 PATIENCE = 420
 gui = Window(size=(1400, 900), environment={
     "BLENDER_USER_RESOURCES": out + "/blender", "TWEED_ENGINE_ROOT": out, "TWEED_ENGINE_PYTHON": "/usr/bin/python3",
@@ -57,18 +56,8 @@ def sidebar(name: str, height: int = 900) -> None:
 
 
 def opened(name: str, height: int) -> None:
-    """A sub-panel alone: a copy of it under a tab of its own."""
-    gui.py(
-        f"__import__('sys').__dict__.__setitem__('_open', type('TWEED_PT_open_{name}', {SUB}.TWEED_PT_{name}.__bases__, "
-        f"{{**{{k: v for k, v in vars({SUB}.TWEED_PT_{name}).items() if k in ('draw', 'poll', 'bl_label')}}, "
-        f"'bl_idname': 'TWEED_PT_open_{name}', 'bl_options': set(), 'bl_parent_id': '', 'bl_category': 'Look', "
-        f"'__module__': {SUB}.__name__}}))"
-    )
-    gui.py("bpy.utils.register_class(__import__('sys')._open)")
-    gui.sidebar("Look")
-    sidebar(name, height)
-    gui.py("bpy.utils.unregister_class(__import__('sys')._open)")
-    gui.sidebar("Tweed")
+    with gui.alone(name):
+        sidebar(name, height)
 
 
 def generate(prompt: str, **settings) -> None:

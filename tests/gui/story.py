@@ -108,20 +108,11 @@ gui.py("bpy.ops.tweed.generate()")
 gui.wait(f"{NOW}.run is None", 60)
 facts["longest gap between timer calls, s"] = round(gui.py(f"longest_gap({since})"), 3)
 
-SUB = "__import__('sys').modules['bl_ext.user_default.tweed.subpanels']"
-
 
 def opened(name: str, number: int) -> None:
-    """A picture of a sub-panel as it is when open: a copy of it that starts so, below the others."""
-    gui.py(
-        f"__import__('sys').__dict__.__setitem__('_open', type('TWEED_PT_open_{name}', ({SUB}.TWEED_PT_{name},), "
-        f"{{'bl_idname': 'TWEED_PT_open_{name}', 'bl_options': set(), '__module__': {SUB}.__name__}}))"
-    )
-    gui.py("bpy.utils.register_class(__import__('sys')._open)")
-    gui.py("area_region()[1].tag_redraw()")
-    time.sleep(0.5)
-    picture(f"{number}-{name}")
-    gui.py("bpy.utils.unregister_class(__import__('sys')._open)")
+    """A picture of a sub-panel as it is when open."""
+    with gui.alone(name):
+        picture(f"{number}-{name}")
 
 
 gui.py("bpy.context.scene.tweed.__setattr__('prompt', 'second in line')")

@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import time
 import zlib
+from contextlib import contextmanager
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -227,6 +228,26 @@ class Window:
         self.x("type", "--delay", "30", text)
         self.key("Return")
         time.sleep(0.3)
+
+    @contextmanager
+    def alone(self, name: str):
+        """The add-on's sub-panel TWEED_PT_<name>, open and alone under a tab of its own, while this lasts.
+
+        A copy and no subclass: unregistering a subclass takes its parent away too.
+        """
+        panels = "__import__('sys').modules['bl_ext.user_default.tweed.subpanels']"
+        kept = "__import__('sys').__dict__"
+        self.py(
+            f"{kept}.__setitem__('_alone', type('TWEED_PT_alone_{name}', {panels}.TWEED_PT_{name}.__bases__, "
+            f"{{**{{k: v for k, v in vars({panels}.TWEED_PT_{name}).items() if k in ('draw', 'poll', 'bl_label')}}, "
+            f"'bl_idname': 'TWEED_PT_alone_{name}', 'bl_options': set(), 'bl_parent_id': '', 'bl_category': 'Look', "
+            f"'__module__': {panels}.__name__}}))"
+        )
+        self.py(f"bpy.utils.register_class({kept}['_alone'])")
+        self.sidebar("Look")
+        yield
+        self.py(f"bpy.utils.unregister_class({kept}['_alone'])")
+        self.sidebar("Tweed")
 
     def quit(self) -> int:
         """Close Blender as the menu does; gives its exit code."""
