@@ -15,6 +15,7 @@ from engine.raster.texels import TexelMap
 from engine.tiles import PLAIN
 
 from .bake import prepare
+from .borders import level_borders
 from .fill import ENOUGH, Filler
 from .pad import pad_charts
 from .seams import level_seams
@@ -50,6 +51,7 @@ class Finished:
 
 def complete(mesh: Mesh, sheets: Sequence[Sheet], padding: int = 16) -> float:
     """Fill, level and pad baked sheets in place. Returns the mean colour step at the seams before they were levelled."""
+    level_borders(mesh, sheets)
     fill_sheets(sheets)
     step = level_seams(mesh, sheets)
     for sheet in sheets:

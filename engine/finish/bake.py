@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The finished texture's colours: each texel gathers from the views that show it.
 
-Views are first made to agree in their broad tones (`match`); then the best view alone says what a texel looks like, read
-with a spline (`spline`). So nothing ghosts, blurs, or shows where one view takes over from another.
+Views are first made to agree in their broad tones (`match`); then each paints its own territory (`territory`) and says
+alone what a texel there looks like, read with a spline (`spline`). So nothing ghosts, blurs, or shows where one view takes
+over from another.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from engine.spaces.uv.screen import Screen, look, uv_per_pixel
 from .match import BANDS, even_gains, matched
 from .rims import clean_rims
 from .spline import coefficients, collect_sharp
+from .territory import shared_weights, territories
 
 CHUNK = 2**18  # texels at a time: 8 views of them take about 60 MB
-SHARP = 128.0  # exponent of the weights that choose the best view
 MOSTLY = np.float32(0.5)   # of what a texel reads
 SLANTED = np.float32(0.5)  # cosine
 STALE = np.float32(350.0)  # half of it counts like a quarter of the cosine: 128 log 4
@@ -53,6 +54,7 @@ class Sources:
     ids: np.ndarray     # i32[N,H,H]
     away: np.ndarray    # f32[N,H,H] see `edge_distance`
     rims: np.ndarray    # bool[N*H*H] pixels that only repeat their neighbours, see `clean_rims`
+    shares: np.ndarray  # f32[N*H*H] of each view in what it shows, see `territories`
     pixels: np.ndarray  # f32[N*H*H,3]
     spline: np.ndarray  # f32[N*H*H,3] coefficients of the same
     sight: Sight
@@ -62,8 +64,7 @@ class Sources:
         """What the views say about these texels; costs N bytes and about 60 N bytes per view that sees one."""
         pairs = texel_pairs(mesh, self.screen, self.ids, self.away, texels, self.sight.visible(texels),
                             feather(self.ids.shape[1]), self.steepest)  # fmt: skip
-        leave_rims(pairs.share, pairs.base, pairs.width, pairs.cosine, self.rims, pairs.trust)
-        weight, _ = pairs.weights(SHARP)
+        weight = shared_weights(pairs, self.shares, without_rims(pairs, self.rims))
         colour = collect_sharp(pairs, weight, self.pixels, self.spline)
         owner, confidence = best_view(pairs, weight)
         return Baked(np.clip(colour, 0, 1, out=colour), confidence, owner)
@@ -84,15 +85,19 @@ def prepare(views: Tensor, mesh: Mesh, cameras: Sequence[Camera], rasterizer: Ra
     away, (right, below) = edge_distance(screen, ids), breaks(screen, ids)
     pixels = views.detach().to("cpu", copy=True).float().permute(0, 2, 3, 1).contiguous().numpy()
     rims = clean_rims(pixels, away, right, below)
-    if count > 1 and (bands or level):
+    shares = np.ones(count * side * side, np.float32)
+    if count > 1:
         pairs = pairs or meeting_pairs(mesh, cameras, rasterizer, screen, ids, away, steepest)
         if level:
             pixels *= even_gains(pixels, pairs)[:, None, None]
         if bands:
             pixels = matched(pixels, right, below, pairs, bands)
+        pairs = pairs.reaching(feather(side))
+        pairs.trust[:] -= STALE * without_rims(pairs, rims.reshape(-1))
+        shares = territories(pairs, right, below)
     spline = coefficients(pixels, right, below)
     seen = sight(mesh, cameras, rasterizer, max(FINEST, 2 * side))
-    return Sources(screen, ids, away, rims.reshape(-1), pixels.reshape(-1, 3), spline.reshape(-1, 3), seen, steepest)
+    return Sources(screen, ids, away, rims.reshape(-1), shares, pixels.reshape(-1, 3), spline.reshape(-1, 3), seen, steepest)
 
 
 def meeting_pairs(mesh: Mesh, cameras: Sequence[Camera], rasterizer: Rasterizer, screen: Screen, ids: np.ndarray,
@@ -144,18 +149,21 @@ def choose(start, view, weight, steep, owner, confidence):
                 best, owner[m], confidence[m] = weight[pair], view[pair], np.exp(steep[pair])
 
 
-@kernel
-def leave_rims(share, base, width, cosine, rims, trust):
-    """A view counts less the more a texel reads of rim pixels; if they are most of it and the surface slants, it sees
-    nothing. What they show lies up to a pixel farther inside, which on a slanted surface is far away: the colours around
-    then make a better guess.
+def without_rims(pairs: Pairs, rims: np.ndarray) -> np.ndarray:
+    """f32[P] in 0..1, how much of what a pair reads are rim pixels bool[N*H*H]. If they are most of it and the surface
+    slants, the view no longer counts: what they show lies up to a pixel farther inside, which on a slanted surface is far
+    away, and the colours around make a better guess.
     """
+    repeated = np.zeros(len(pairs.trust), np.float32)
+    leave_rims(pairs.share, pairs.base, pairs.width, pairs.cosine, rims, pairs.trust, repeated)
+    return repeated
+
+
+@kernel
+def leave_rims(share, base, width, cosine, rims, trust, repeated):
     for pair in range(len(trust)):
-        repeated = np.float32(0)
         for tap in range(4):
             if share[pair, tap] > 0 and rims[base[pair] + (tap & 1) + (tap >> 1) * width]:
-                repeated += share[pair, tap]
-        if repeated > MOSTLY and cosine[pair] < SLANTED:
+                repeated[pair] += share[pair, tap]
+        if repeated[pair] > MOSTLY and cosine[pair] < SLANTED:
             trust[pair] = UNSEEN
-        else:
-            trust[pair] -= STALE * repeated

@@ -35,6 +35,7 @@ HOLD = 0.02    # squared texels
 WIDE = 3.0     # texels around a place that say what it looks like
 ROWS = 64
 PLACES = 8192   # per piece of work
+ANY = -2       # instead of a view: texels of all views, and of none
 ROUNDS = 2     # a correction that fades is not quite the difference where seams meet
 
 
@@ -196,13 +197,15 @@ def read_edges(first, last, places, inside, along, ids, charts, own, image, owne
 
 
 def correct(sheet: Sheet, charts: np.ndarray, places: np.ndarray, own: np.ndarray, change: np.ndarray, firm: np.ndarray,
-            reach: float) -> None:  # fmt: skip
+            reach: float, views: np.ndarray | None = None) -> None:  # fmt: skip
     """Add `change` f32[K,3] at the places f64[K,2] (row, column) of charts `own` i32[K], fading over `reach` texels.
 
-    firm: f32[K] in 0..1, the share of the change that texels take which a view has seen.
+    firm: f32[K] in 0..1, the share of the change that texels take which a view has seen. views: i16[K], only texels that
+    this view owns take a change; None: all do.
     """
+    views = np.full(len(own), ANY, np.int16) if views is None else views
     order = np.argsort(places[:, 0], kind="stable")
-    places, own, change, firm = (np.ascontiguousarray(a[order]) for a in (places, own, change, firm))
+    places, own, change, firm, views = (np.ascontiguousarray(a[order]) for a in (places, own, change, firm, views))
     image, ids, owner = sheet.image, sheet.uv.ids, sheet.owner
     bands = slices(len(image), ROWS)
     edges = np.searchsorted(places[:, 0], [[band.start - reach, band.stop + reach] for band in bands])
@@ -213,13 +216,13 @@ def correct(sheet: Sheet, charts: np.ndarray, places: np.ndarray, own: np.ndarra
             first, last = edges[n]
             if last > first:
                 fade_band(rows.start, image[rows], ids[rows], owner[rows], charts, places[first:last], own[first:last],
-                          change[first:last], firm[first:last], reach, ALONG)  # fmt: skip
+                          change[first:last], firm[first:last], views[first:last], reach, ALONG)  # fmt: skip
 
     spread(len(bands), worker)
 
 
 @kernel
-def fade_band(above, image, ids, owner, charts, places, own, change, firm, reach, along):
+def fade_band(above, image, ids, owner, charts, places, own, change, firm, views, reach, along):
     """Blend the changes of the places around each texel by about distance^-4, times (1 - nearest / reach)^2."""
     rows, size = ids.shape
     total = np.zeros((rows, size, 4), np.float32)
@@ -234,7 +237,7 @@ def fade_band(above, image, ids, owner, charts, places, own, change, firm, reach
                 if f < 0:
                     f = -2 - f
                 away = (r - y) ** 2 + (c - x) ** 2
-                if away >= reach * reach or charts[f] != own[p]:
+                if away >= reach * reach or charts[f] != own[p] or (views[p] != ANY and views[p] != owner[r, c]):
                     continue
                 nearest[r, c] = min(nearest[r, c], away)
                 weight = 1 / (away + along) ** 2

@@ -9,11 +9,14 @@ from blender_addon.jobs.rigs import build_rig
 from engine.finish import bake, finish, texture_image
 from engine.finish.bake import bake_views
 from engine.finish.bands import smooth
+from engine.finish.borders import level_borders
 from engine.finish.fill import fill_unseen
 from engine.finish.pad import pad_charts
+from engine.finish.sheet import Sheet
 from engine.raster.texels import rasterize_uv
 from engine.spaces.uv import UVTexture
 from engine.spaces.uv.edges import breaks
+from engine.tiles import PLAIN
 from tests import shapes
 from tests.painted import RASTERIZER, colour_of, front, mesh_of, rendered_views, two_quads
 
@@ -75,7 +78,7 @@ def test_views_of_different_tint_leave_no_border(torus):
     tint = torch.tensor([0.05, -0.05] * 4)[:, None, None, None]
     texels = rasterize_uv(mesh, 160)
 
-    def jump(**how):
+    def jump(tint=tint, **how):
         baked = bake_views(views * 0.8 + 0.1 + tint, texels, mesh, cameras, RASTERIZER, **how)
         image, owner = np.full((160, 160, 3), np.nan), np.full((160, 160), -2)
         image.reshape(-1, 3)[texels.index], owner.ravel()[texels.index] = baked.colour, baked.owner
@@ -83,7 +86,73 @@ def test_views_of_different_tint_leave_no_border(torus):
         border = (owner[:, 1:] != owner[:, :-1]) & (np.minimum(owner[:, 1:], owner[:, :-1]) >= 0)
         return np.nanmean(step[border])
 
-    assert jump() < 0.6 * jump(bands=())
+    natural = jump(0)  # what the picture itself changes by from texel to texel
+    assert jump(bands=()) > 1.3 * natural
+    assert jump() - natural < 0.6 * (jump(bands=()) - natural)
+
+
+def test_views_fade_into_each_other():
+    """Four level views of a sphere, each of one grey, 0.4 apart: no texel of the equator shows the step.
+
+    A step blurred by sigma = 1 pixel (1/128 of the side) rises by at most 0.4 / sqrt(2 pi) = 0.16 per pixel. The sphere's
+    radius is 60 pixels and its borders lie at 45 degrees: a texel of 1/512 of the equator is 2 pi 60 / 512 cos 45 = 0.52
+    pixels of either view, so neighbours differ by 0.083 under a Gaussian; the blur is made of exponentials, which are up to
+    twice as steep in the middle. The best view alone steps by all of 0.4.
+    """
+    mesh = mesh_of(shapes.uv_sphere(64, 32))
+    cameras = build_rig("ring", 4, mesh.positions)
+    grey = torch.tensor([0.3, 0.7, 0.3, 0.7])[:, None, None, None].expand(4, 3, 128, 128)
+    texels = rasterize_uv(mesh, 512)
+    baked = bake_views(grey, texels, mesh, cameras, RASTERIZER, bands=())
+    image = np.full((512, 512), np.nan)
+    image.reshape(-1)[texels.index] = baked.colour[:, 0]
+    belt = image[192:320]
+    assert np.nanmax(np.abs(np.diff(belt, axis=1))) < 2 * 0.083
+    assert np.isclose(belt, 0.3, atol=0.01).mean() > 0.4 and np.isclose(belt, 0.7, atol=0.01).mean() > 0.4
+
+
+def two_sided(step: float, slope: float = 0.0, size: int = 64) -> tuple:
+    """A sheet of one chart, left half of view 0, right half of view 1, brighter by `step`; colours change by `slope`."""
+    mesh = mesh_of(shapes.quad())
+    sheet = Sheet.blank(mesh, size, PLAIN[0])
+    columns = np.arange(size)
+    right = columns >= size // 2
+    sheet.image[:] = (0.3 + slope * columns + step * right)[None, :, None]
+    sheet.owner[:] = right
+    return mesh, sheet
+
+
+def test_a_step_where_one_view_ends_and_another_begins_is_levelled():
+    """Each side takes half of it and fades out over 4 texels: half a texel away (1 - 0.5 / 4)^2 = 77 % of it is taken off."""
+    mesh, sheet = two_sided(0.2)
+    level_borders(mesh, [sheet])
+    line = sheet.image[32, :, 0]
+    assert np.isclose(line[32] - line[31], 0.2 * (1 - (1 - 0.5 / 4) ** 2), atol=1e-5)
+    assert np.allclose(line[:27], 0.3) and np.allclose(line[37:], 0.5)
+    assert (np.diff(line) > -1e-6).all()  # no overshoot
+
+
+def test_a_slope_and_an_edge_of_the_picture_stay_at_a_border_of_views():
+    """0.01 per texel everywhere is no step, and where colours change by 0.3 right beside, 0.3 at the border may be meant."""
+    mesh, sheet = two_sided(0.0, slope=0.01)
+    before = sheet.image.copy()
+    level_borders(mesh, [sheet])
+    assert np.array_equal(sheet.image, before)
+    mesh, sheet = two_sided(0.3)
+    sheet.image[:, 33:] += 0.3
+    before = sheet.image.copy()
+    level_borders(mesh, [sheet])
+    assert np.array_equal(sheet.image, before)
+
+
+def test_levelling_borders_reaches_no_other_view_and_nothing_unseen():
+    mesh, sheet = two_sided(0.2)
+    sheet.owner[:, 34:] = 2
+    sheet.owner[:, 20:30] = -1
+    before = sheet.image.copy()
+    level_borders(mesh, [sheet])
+    changed = np.abs(sheet.image - before).max((0, 2)) > 0
+    assert changed[[31, 32]].all() and not changed[34:].any() and not changed[:30].any()
 
 
 def test_views_and_cameras_must_match(torus):

@@ -85,6 +85,12 @@ class Pairs:
         """The same with a further feather, `reach` pixels wide: for bands of broad tones."""
         return replace(self, trust=self.trust + np.log(np.clip(self.edge / reach, LOWEST, 1)))
 
+    def reaching(self, reach: float) -> Pairs:
+        """A copy whose views count less within `reach` pixels of an edge, instead of within `self.reach`."""
+        change = np.log(np.clip(self.edge / reach, LOWEST, 1)) - np.log(np.clip(self.edge / self.reach, LOWEST, 1))
+        return replace(self, steep=self.steep + change / 2, trust=np.where(self.trust > UNSEEN, self.trust + change, UNSEEN),
+                       reach=reach)
+
     def weights(self, power: float) -> tuple[np.ndarray, np.ndarray]:
         """Normalised weights f32[P] (sum 1 over a seen texel's views) and their total f32[M] before that.
 
