@@ -18,7 +18,7 @@ from engine.raster.texels import TexelMap
 
 from .agreement import between_views, with_render
 from .bleed import bleed
-from .coverage import after_fill, black_texels, coverage
+from .coverage import after_fill, coverage, left_black
 from .distance import kid, kid_spread
 from .judge import Reader
 from .seams import Seams, chart_ratio, chart_step, find_seams, owner_ratio, smooth_ratio
@@ -36,7 +36,7 @@ SCORES: dict[str, tuple[str, str, str, bool | None]] = {
     "sharpness": ("sharpness", "finest detail of renders over that of single views of the same prompt", "{:.2f}", True),
     "coverage": ("coverage", "share of the area that some view painted", "{:.1%}", True),
     "filled": ("filled", "share of the area that has a colour in the end", "{:.1%}", True),
-    "black_texels": ("black", "texels of charts left black", "{:.0f}", False),
+    "black_texels": ("black", "texels of charts left black, where no view painted black", "{:.0f}", False),
     "bleed": ("bleed", "texels more like the background than their surroundings, by edges", "{:.2%}", False),
     "background_like": ("grey-like", "all texels more like the background than their surroundings", "{:.2%}", None),
     "kid": ("KID x 1000", "distance of renders from single views of the prompt; 0: equal", "{:.1f}", False),
@@ -97,7 +97,7 @@ def score(made: Made, place: Place, reference: Reference, reader: Reader) -> tup
     energy = fine_energy(renders, stage.edge)
     seams = place.seams(made.texels)
     step = chart_step(texture, seams)
-    bleeding = bleed(made)
+    bleeding, left = bleed(made), left_black(texture, made)
     far = kid(features, reference.features)
     found = {
         "agreement_db": between_views(made),
@@ -108,8 +108,8 @@ def score(made: Made, place: Place, reference: Reference, reader: Reader) -> tup
         "owner_ratio": owner_ratio(made.colour, made.texels, made.baked.owner),
         "sharpness": energy / reference.energy if energy is not None and reference.energy else None,
         "coverage": coverage(made),
-        "filled": after_fill(texture, made),
-        "black_texels": black_texels(texture, made),
+        "filled": after_fill(left, made),
+        "black_texels": int(np.count_nonzero(left)),
         "bleed": bleeding.excess,
         "background_like": bleeding.share,
         "kid": None if far is None else 1000 * far,

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import json
-
 from math import cos, log10, pi
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,10 +14,11 @@ import torch
 from blender_addon.jobs.errors import ModelError
 from blender_addon.jobs.folder import Camera
 from blender_addon.jobs.rigs import build_rig, look_at
+from engine.finish import finish
 from engine.finish.agreement import agreement
 from engine.measure.agreement import BEST, psnr, with_render
 from engine.measure.bleed import backgrounds, count
-from engine.measure.coverage import black
+from engine.measure.coverage import after_fill, black, left_black
 from engine.measure.distance import kid, kid_spread
 from engine.models import BUNDLED
 from engine.measure.judge import RandomFeatures, named_in, reader
@@ -36,7 +37,7 @@ from engine.measure.stage import BACKGROUND, apart, directions, held_out, stage_
 from engine.raster.texels import rasterize_uv
 from engine.spaces.uv import UVTexture
 from tests import shapes
-from tests.painted import RASTERIZER, flat, mesh_of
+from tests.painted import RASTERIZER, flat, mesh_of, rendered_views
 
 SIZE = 128
 STEP = 2 / (0.47 * SIZE)  # a wall two units wide takes 47 % of the texture: the world length of a texel
@@ -273,6 +274,29 @@ def test_background_is_what_is_off_the_mesh():
 def test_black_is_unpainted_or_no_number():
     colours = np.float32([[0, 0, 0], [1 / 255] * 3, [0, 0, 3 / 255], [np.nan, 1, 1], [0.5] * 3])
     assert black(colours).tolist() == [True, True, False, True, False]
+
+
+def test_what_a_view_painted_black_was_not_left_black():
+    """Views black on the object's left half and red on its right: a hole in the red counts, the black half does not."""
+    mesh = mesh_of(shapes.uv_sphere(32, 16))
+    cameras = build_rig("auto", 6, mesh.positions)
+
+    def colour(position):
+        return np.where(position[..., :1] < 0, 0.0, [0.7, 0.1, 0.1])
+
+    views = rendered_views(mesh, cameras, 96, colour)
+    result = finish(views, mesh, cameras, RASTERIZER, 192)
+    texels, image = result.texels, result.image
+    job = SimpleNamespace(cameras=cameras)
+    made = SimpleNamespace(mesh=mesh, views=views, job=job, rasterizer=RASTERIZER, texels=texels, baked=result.baked,
+                           colour=image.reshape(-1, 3)[texels.index])  # fmt: skip
+    dark = black(made.colour)
+    assert dark[texels.position[:, 0] < -0.2].mean() > 0.99 and not dark[texels.position[:, 0] > 0.2].any()
+    assert not left_black(image, made)[np.abs(texels.position[:, 0]) > 0.2].any()
+    hole = np.linalg.norm(texels.position - [1, 0, 0], axis=1) < 0.3
+    image.reshape(-1, 3)[texels.index[hole]] = 0
+    assert (left_black(image, made) == hole)[np.abs(texels.position[:, 0]) > 0.2].all()
+    assert after_fill(hole, made) < 1
 
 
 def test_psnr_is_capped():
