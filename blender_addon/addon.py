@@ -5,9 +5,10 @@ import atexit
 
 import bpy
 
-from . import command, coverage_operators, job_operators, model_operators, one_view, operators, panels, preferences, preset_operators, properties, scene, session, subpanels, thumbnails, view_operators
+from . import command, coverage_operators, job_operators, model_operators, one_view, operators, panels, preferences, preset_operators, properties, scene, session, subpanels, thumbnails, view_operators, view_rows
 
 CLASSES = (
+    view_rows.TweedViews,
     properties.TweedSettings,
     view_operators.TweedCamera,
     preferences.TweedPreferences,

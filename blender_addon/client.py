@@ -15,7 +15,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .jobs.errors import EngineLost, EngineMissing, ProtocolError
+from .jobs import ssh
+from .jobs.errors import EngineError, EngineLost, EngineMissing, ProtocolError, TweedError, UserError
 from .jobs.folder import PROTO, VERSION
 
 START_SECONDS = 180.0  # a cold start imports torch and compiles kernels
@@ -32,6 +33,51 @@ class EnginePlace:
     root: Path
     source: str  # "preferences", "environment", "installation" or "checkout"
 
+    host = ""  # this machine
+
+    def command(self, *arguments: str) -> list[str]:
+        """What runs the engine with these arguments, in `folder`."""
+        return [str(self.python), "-m", "engine", *arguments]
+
+    def serve(self, state: Path) -> list[str]:
+        return self.command("serve", "--state", str(state))
+
+    @property
+    def folder(self) -> Path:
+        return self.root
+
+    def __str__(self) -> str:
+        return f"{self.root} ({self.source}), {self.python}"
+
+
+@dataclass(frozen=True)
+class RemotePlace:
+    """An engine on another machine. `far`: where Tweed lies there; "": where its install.py says."""
+
+    host: str
+    far: str
+    source: str  # "preferences" or "environment"
+    package: Path = Path(__file__).parent
+
+    def command(self, *arguments: str) -> list[str]:
+        """What runs the far engine with these arguments. Raises EngineMissing."""
+        return ssh.command(self.host, self.far, arguments)
+
+    def serve(self, state: Path) -> list[str]:
+        """The relay, by Blender's own Python: nothing else is needed here."""
+        relay = [sys.executable, "-m", f"{self.package.name}.jobs.relay", "--state", str(state)]
+        return [*relay, f"--host={self.host}", f"--folder={self.far}"]
+
+    @property
+    def folder(self) -> Path:
+        return self.package.parent
+
+    def __str__(self) -> str:
+        return f"on {self.host}{f', in {self.far}' if self.far else ''} ({self.source})"
+
+
+Place = EnginePlace | RemotePlace
+
 
 @dataclass(frozen=True)
 class EngineInfo:
@@ -41,8 +87,15 @@ class EngineInfo:
     version: str
     proto: int
     device: str
-    rasterizers: tuple[str, ...] = ()
+    rasterizers: tuple[str, ...] = ()  # that can be used there
     models: tuple[str, ...] = ()
+
+
+def _usable(said) -> tuple[str, ...]:
+    """The names in what an engine says of its parts: those with "ok", where it says of each why it cannot be used."""
+    if isinstance(said, dict):
+        return tuple(str(name) for name, state in said.items() if state == "ok")
+    return tuple(map(str, said)) if isinstance(said, list) else ()
 
 
 def data_folder(environ=os.environ, platform: str = sys.platform) -> Path:
@@ -61,7 +114,7 @@ def venv_python(root: Path, platform: str = sys.platform) -> Path:
 
 def find_engine(
     python: str = "", root: str = "", environ=os.environ, package: Path = Path(__file__).parent
-) -> EnginePlace:
+) -> Place:
     """The engine to use: preferences, then environment, then install.py's pointer file, then the checkout around us.
 
     A place that was named but is not there is an error and not passed over, so that nobody runs an engine they did not
@@ -69,6 +122,8 @@ def find_engine(
     """
     if python or root:
         return _place(python, root, "preferences", "Correct the engine's path in Tweed's preferences, or clear it.")
+    if environ.get("TWEED_REMOTE"):
+        return remote_place(environ["TWEED_REMOTE"], environ.get("TWEED_REMOTE_FOLDER", ""), "environment")
     python, root = environ.get("TWEED_ENGINE_PYTHON", ""), environ.get("TWEED_ENGINE_ROOT", "")
     if python or root:
         return _place(python, root, "environment", "Correct TWEED_ENGINE_PYTHON and TWEED_ENGINE_ROOT, or unset them.")
@@ -89,6 +144,12 @@ def find_engine(
     )
 
 
+def remote_place(host: str, folder: str, source: str) -> RemotePlace:
+    """Raises EngineMissing for what names no machine."""
+    ssh.destination(host.strip())
+    return RemotePlace(host.strip(), folder.strip(), source)
+
+
 def _place(python: str, root: str, source: str, action: str) -> EnginePlace:
     root_path = Path(root).expanduser() if root else Path(python).expanduser().absolute().parent.parent.parent
     python_path = Path(python).expanduser() if python else venv_python(root_path)
@@ -97,6 +158,15 @@ def _place(python: str, root: str, source: str, action: str) -> EnginePlace:
     if not python_path.is_file():
         raise EngineMissing(f"The engine's Python is missing: {python_path} (from the {source}).", action)
     return EnginePlace(python_path, root_path, source)
+
+
+def require_online(place: Place, online: bool) -> None:
+    """Raises UserError for an engine elsewhere while Blender is set to stay offline."""
+    if place.host and not online:
+        raise UserError(
+            f"The engine is on {place.host}, and Blender is set to stay offline.",
+            "Allow online access in Preferences > System, or choose an engine on this computer in Tweed's preferences.",
+        )
 
 
 def scrubbed_environment(environ=os.environ) -> dict[str, str]:
@@ -112,7 +182,7 @@ def scrubbed_environment(environ=os.environ) -> dict[str, str]:
 class Engine:
     """One warm engine process. `start` returns at once; ask `ready` until it gives the handshake."""
 
-    def __init__(self, place: EnginePlace, state: Path, online: bool = True):
+    def __init__(self, place: Place, state: Path, online: bool = True):
         self.place = place
         self.online = online  # else it fetches no models
         self.state = state
@@ -127,9 +197,10 @@ class Engine:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start the process unless it runs. Raises EngineMissing when the system refuses."""
+        """Start the process unless it runs. Raises EngineMissing when the system refuses, UserError when offline."""
         if self.alive:
             return
+        require_online(self.place, self.online)
         self._hang_up()  # of a process that is gone
         self.info, self._cancelled = None, None
         self.state.mkdir(parents=True, exist_ok=True)
@@ -144,8 +215,8 @@ class Engine:
         try:
             with open(self.log, "wb") as log:
                 self._process = subprocess.Popen(
-                    [str(self.place.python), "-m", "engine", "serve", "--state", str(self.state)],
-                    cwd=self.place.root,
+                    self.place.serve(self.state),
+                    cwd=self.place.folder,
                     env=scrubbed_environment() | ({} if self.online else {"HF_HUB_OFFLINE": "1"}),
                     stdin=subprocess.PIPE,
                     stdout=log,
@@ -164,10 +235,7 @@ class Engine:
             raise self.lost()
         if self.info:
             return self.info
-        try:
-            said = json.loads((self.state / "engine.json").read_text("utf-8"))
-        except (OSError, ValueError):
-            said = None
+        said = self._said()
         if time.monotonic() - self._started > START_SECONDS:
             self.stop(wait=0)
             raise EngineLost(
@@ -175,7 +243,7 @@ class Engine:
                 "Open the engine's log.",
                 self.log_tail(),
             )
-        if not isinstance(said, dict):
+        if not said or "error" in said:  # with an error, its process is about to end
             return None
         if said.get("proto") != PROTO or said.get("version") != VERSION:
             self.stop()
@@ -191,8 +259,8 @@ class Engine:
             VERSION,
             PROTO,
             str(said.get("device", "")),
-            tuple(map(str, said.get("rasterizers") or ())),
-            tuple(map(str, said.get("models") or ())),
+            _usable(said.get("rasterizers")),
+            _usable(said.get("models")),
         )
         return self.info
 
@@ -207,7 +275,7 @@ class Engine:
             if self.alive:
                 try:
                     self._send(op="cancel")
-                except EngineLost:
+                except (EngineError, UserError):
                     pass  # a dead engine has cancelled its job
 
     def escalate(self) -> None:
@@ -246,9 +314,23 @@ class Engine:
             except OSError:
                 pass  # it closed its end first
 
-    def lost(self) -> EngineLost:
-        """The error for a process that is gone, with the end of its log."""
+    def _said(self) -> dict:
+        """What the process says of itself; {} while it says nothing."""
+        try:
+            said = json.loads((self.state / "engine.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return said if isinstance(said, dict) else {}
+
+    def lost(self) -> TweedError:
+        """The error for a process that is gone: its own reason, else how it ended; with the end of its log."""
         code = self._process.poll() if self._process else None
+        reason = self._said().get("error") if code is not None else None
+        if isinstance(reason, dict):
+            error = TweedError.from_dict(reason)
+            if isinstance(error, TweedError):
+                error.log = self.log_tail()
+                return error
         how = "The engine is not running." if code is None else f"The engine stopped unexpectedly (exit code {code})."
         return EngineLost(how, "Open the engine's log. Generate starts a new engine.", self.log_tail())
 

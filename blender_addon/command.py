@@ -15,7 +15,7 @@ from pathlib import Path
 import bpy
 
 from . import api, client, scene, session, unwrap
-from .jobs import arguments
+from .jobs import arguments, ssh
 from .jobs.errors import Cancelled, EngineMissing, TweedError, UserError
 from .jobs.files import atomic_write_json
 from .jobs.folder import VERSION
@@ -180,10 +180,11 @@ def _doctor(_) -> int:
     _say(f"jobs: {session.jobs_folder()}")
     try:
         place = session.place()
-        _say(f"engine: {place.root} ({place.source}), {place.python}")
+        _say(f"engine: {place}")
+        client.require_online(place, bpy.app.online_access)
         answer = subprocess.run(
-            [str(place.python), "-m", "engine", "doctor", "--json"],
-            cwd=place.root,
+            place.command("doctor", "--json"),
+            cwd=place.folder,
             capture_output=True,
             text=True,
             encoding="utf-8",
@@ -192,11 +193,14 @@ def _doctor(_) -> int:
             env=client.scrubbed_environment(),
             stdin=subprocess.DEVNULL,
         )
-    except (EngineMissing, OSError, subprocess.TimeoutExpired) as error:
+    except (TweedError, OSError, subprocess.TimeoutExpired) as error:
         _say(f"engine: {error} {getattr(error, 'action', '')}".rstrip())
         return EngineMissing.exit_code
     try:
         _say(json.dumps(json.loads(answer.stdout), indent=1))
     except ValueError:
         _say(f"{answer.stdout}\n{answer.stderr}")
+        if place.host and answer.returncode:
+            error = ssh.failure(place.host, answer.returncode, answer.stderr.splitlines())
+            _say(f"engine: {error.message} {error.action}")
     return 0 if answer.returncode == 0 else EngineMissing.exit_code

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import bpy
 
-from . import client, preferences
+from . import client, preferences, setup
+from .jobs.errors import UserError
 
 
 def user_folder(name: str) -> Path:
@@ -29,8 +30,26 @@ def textures_folder(blend: str = "") -> Path | None:
     return Path(path).parent / "textures" if path else None
 
 
-def place() -> client.EnginePlace:
+def words_root() -> Path:
+    """A folder with the bundled models' lists of words: the engine's, or what lies here of one that is elsewhere."""
+    found = place()
+    return setup.script().parent if found.host else found.folder
+
+
+def choose_remote(host: str, folder: str, online: bool) -> None:
+    """Make a machine the place of the engine. Raises EngineMissing, UserError; then nothing has changed."""
+    found, chosen = client.remote_place(host, folder, "preferences"), preferences.get()
+    client.require_online(found, online)
+    if chosen is None:
+        raise UserError("Tweed runs without preferences here.", "Set TWEED_REMOTE before Blender starts.")
+    chosen.remote_host, chosen.remote_folder, chosen.engine_where = found.host, found.far, "REMOTE"
+    bpy.context.preferences.is_dirty = True  # so that Blender saves them at its end
+
+
+def place() -> client.Place:
     """Where the engine is. Raises EngineMissing."""
     chosen = preferences.get()
+    if chosen and chosen.engine_where == "REMOTE":
+        return client.remote_place(chosen.remote_host, chosen.remote_folder, "preferences")
     python, root = (chosen.engine_python, chosen.engine_root) if chosen else ("", "")
     return client.find_engine(bpy.path.abspath(python) if python else "", bpy.path.abspath(root) if root else "")

@@ -10,6 +10,24 @@ from .properties import make
 class TweedPreferences(bpy.types.AddonPreferences):
     bl_idname = __package__
 
+    engine_where: bpy.props.EnumProperty(
+        name="Engine",
+        items=(
+            ("HERE", "This Computer", "Textures are made on this computer"),
+            ("REMOTE", "Remote", "Textures are made on another machine, reached over ssh"),
+        ),
+        default="HERE",
+        description="Where textures are made",
+    )
+    remote_host: bpy.props.StringProperty(
+        name="Remote Machine",
+        description="user@host, a name of your ssh configuration, or user@host:2222 for another port. "
+        "ssh must get in without asking for anything",
+    )
+    remote_folder: bpy.props.StringProperty(
+        name="Remote Folder",
+        description="Where Tweed lies on the remote machine; empty: where its install.py has set it up",
+    )
     engine_python: bpy.props.StringProperty(
         name="Engine Python",
         subtype="FILE_PATH",
@@ -33,8 +51,12 @@ class TweedPreferences(bpy.types.AddonPreferences):
         layout.use_property_decorate = False
         panels.draw_engine(layout, context, with_settings=False)
         column = layout.column()
-        for name in ("engine_root", "engine_python", "device", "jobs_folder"):
+        column.row().prop(self, "engine_where", expand=True)
+        remote = self.engine_where == "REMOTE"
+        places = ("remote_host", "remote_folder") if remote else ("engine_root", "engine_python")
+        for name in (*places, "device", "jobs_folder"):
             column.prop(self, name)
+        panels.draw_outcome(layout, context)
 
 
 def get(context=None):

@@ -15,8 +15,8 @@ from pathlib import Path
 import bpy
 
 from . import client, flow, history, material, models, paths, preferences, properties, scene, setup
-from .jobs.errors import Cancelled, EngineLost, ProtocolError, TweedError, UserError
-from .places import jobs_folder, place, textures_folder, user_folder
+from .jobs.errors import Cancelled, TweedError, UserError
+from .places import choose_remote, jobs_folder, place, textures_folder, user_folder
 
 TICK = 0.1
 BUSY = "A texture is being made; cancel it first"
@@ -46,6 +46,7 @@ class Waiting:
 
 class _Now:
     engine: client.Engine | None = None
+    waking: bool = False  # it was started by hand, and somebody wants to know how that ends
     run: flow.Run | None = None
     outcome: Outcome | None = None
     waiting: list[Waiting]
@@ -67,6 +68,9 @@ def running() -> flow.Run | None:
 def engine() -> client.Engine:
     """The engine of this Blender, not necessarily started. Raises EngineMissing."""
     found, online = place(), bpy.app.online_access
+    if found.host and not online and now.run is None:
+        stop_engine()  # a connection that was made before
+    client.require_online(found, online)
     if now.engine is None or ((now.engine.place, now.engine.online) != (found, online) and now.run is None):
         stop_engine()
         state = user_folder("engine")
@@ -84,13 +88,14 @@ def _forget_old(folder: Path) -> None:
 def start_engine() -> None:
     """Warm it up. Raises EngineMissing."""
     engine().start()
+    now.waking = True
     _watch()
 
 
 def stop_engine() -> None:
     if now.engine is not None:
         now.engine.stop()
-        now.engine = None
+        now.engine, now.waking = None, False
 
 
 def engine_starting() -> bool:
@@ -156,8 +161,17 @@ def recover() -> None:
 def set_up() -> None:
     """Start install.py. Raises TweedErrors; then nothing was started."""
     now.installer = setup.begin(user_folder("engine"), bpy.app.online_access)
+    if chosen := preferences.get():
+        chosen.engine_where = "HERE"
     now.outcome = None
     _watch()
+
+
+def use_remote(host: str, folder: str) -> None:
+    """Choose an engine on another machine and connect to it. Raises TweedErrors; then nothing has changed."""
+    choose_remote(host, folder, bpy.app.online_access)
+    now.outcome = None
+    start_engine()
 
 
 def stop_set_up() -> None:
@@ -307,14 +321,15 @@ def _watch_download() -> None:
 
 def _engine_wakes() -> bool:
     """Whether an engine that was started by hand is still on its way."""
-    if not engine_starting():
+    if now.engine is None or not (now.waking or engine_starting()):
         redraw()
         return False
     try:
         if now.engine.ready() is None:
             return True
-    except (EngineLost, ProtocolError) as error:
+    except TweedError as error:
         now.outcome = _failure(error)
+    now.waking = False
     redraw()
     return False
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m engine serve | run JOB | texture MESH --prompt … --out DIR | evaluate | compare | models | doctor`.
+"""`python -m engine serve | remote | run JOB | texture MESH --prompt … --out DIR | evaluate | compare | models | doctor`.
 
 Exit codes: 0 done, 2 bad arguments or input, 4 the job failed, 5 cancelled, 6 out of memory.
 """
@@ -27,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     serve = commands.add_parser("serve", help="wait for jobs on stdin (what Blender starts)")
     serve.add_argument("--state", type=Path, required=True, help="folder for engine.json")
+    commands.add_parser("remote", help="serve a Blender on another machine, over ssh (what its relay starts)")
     run = commands.add_parser("run", help="run (again) the job in a folder")
     run.add_argument("job", type=Path)
     texture = commands.add_parser("texture", help="texture a .glb, .gltf, .obj or .ply file")
@@ -137,16 +138,19 @@ def command_trials(arguments: argparse.Namespace, stop) -> int:
 
 
 def command_doctor(as_json: bool) -> int:
-    from engine.doctor import facts
+    from engine.doctor import facts, remote_facts
 
-    found = facts()
+    found, remote = facts(), remote_facts()
     if as_json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(found | ({"remote": remote} if remote else {}), indent=1))
         return OK
     print(f"Tweed engine {found['version']} on Python {found['python']}, torch {found['torch']}, {found['device']}")
     for kind in ("rasterizers", "models"):
         for name, state in found[kind].items():
             print(f"  {kind[:-1]:<11} {name:<12} {state}")
+    if remote:
+        said = f"{remote['error']} {remote['action']}" if "error" in remote else f"{remote.get('version')}, {remote.get('device')}"
+        print(f"  remote      {remote['host']:<12} {said}")
     return OK
 
 
@@ -161,6 +165,10 @@ def main(argv: list[str] | None = None) -> int:
             from engine.serve import serve
 
             return serve(arguments.state)
+        if arguments.command == "remote":
+            from engine.remote import remote
+
+            return remote()
         if arguments.command == "run":
             return command_run(arguments.job, stopped.is_set)
         if arguments.command == "texture":

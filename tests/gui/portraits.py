@@ -5,6 +5,7 @@ Everything is reached as an artist reaches it. Whole windows are `panel-*.png` o
 that is meant. Unlike `story.py` this is no test: it shows, and stops at the first fault.
 """
 
+import os
 import struct
 import sys
 import time
@@ -87,7 +88,7 @@ gui.wait(f"{NOW}.run is None", PATIENCE)
 assert gui.py(f"{NOW}.outcome.kind") == "done", gui.py(f"repr({NOW}.outcome)")
 time.sleep(2)
 window("done")
-for name, height in (("cameras", 165), ("method", 440), ("model", 385), ("guidance", 205), ("edit", 350), ("output", 275),
+for name, height in (("cameras", 382), ("method", 440), ("model", 385), ("guidance", 205), ("edit", 350), ("output", 297),
                      ("machine", 150)):  # fmt: skip
     opened(name, height)
 gui.py("bpy.ops.tweed.coverage()")
@@ -113,5 +114,14 @@ gui.py("bpy.ops.tweed.engine_stop()")
 gui.py("__import__('os').environ.__setitem__('TWEED_ENGINE_ROOT', '/nowhere')")
 gui.py("__import__('os').environ.__setitem__('TWEED_ENGINE_PYTHON', '/nowhere/python')")
 gui.py("area_region()[1].tag_redraw()")
-sidebar("first-run", 262)
+sidebar("first-run", 290)
+with open(out + "/ssh", "w") as program:
+    program.write("#!/bin/sh\necho 'artist@gpu-box: Permission denied (publickey).' >&2\nexit 255\n")
+os.chmod(out + "/ssh", 0o755)
+gui.py(f"__import__('os').environ.__setitem__('TWEED_SSH', {out + '/ssh'!r})")
+gui.py("bpy.context.preferences.system.__setattr__('use_online_access', True)")
+gui.py("bpy.ops.tweed.engine_remote(host='artist@gpu-box')")
+gui.wait(f"{NOW}.outcome is not None and {NOW}.outcome.kind == 'failed'", PATIENCE)
+gui.py("area_region()[1].tag_redraw()")
+sidebar("remote", 540)
 assert gui.quit() == 0
