@@ -8,11 +8,13 @@ import bpy
 from . import models, session
 from .jobs.errors import UserError
 from .operators import reports
+from .places import words_root
 
 _FOLDERS = ("model", "vae", "preview_vae")
 _FILTERS = {
     "lora": "*.safetensors",
     "style_adapter": "*.safetensors",
+    "multiview": "*.safetensors",
     "style_image": "*.png;*.jpg;*.jpeg;*.webp;*.tif;*.tiff;*.exr",
 }
 
@@ -102,7 +104,7 @@ class TWEED_OT_model_words(bpy.types.Operator):
 
     def draw(self, context):
         column = self.layout.column(align=True)
-        for kind, known in models.words(context.scene.tweed.model, session.place().root).items():
+        for kind, known in models.words(context.scene.tweed.model, words_root()).items():
             column.label(text=kind)
             for line in textwrap.wrap(", ".join(known), 86):
                 column.label(text=line, icon="BLANK1")
@@ -110,7 +112,7 @@ class TWEED_OT_model_words(bpy.types.Operator):
     @reports
     def execute(self, context):
         name = context.scene.tweed.model
-        found = models.words(name, session.place().root)
+        found = models.words(name, words_root())
         if not found:
             raise UserError(f"{name} has no list of words.", "Describe the surface in any words.")
         for kind, known in found.items():

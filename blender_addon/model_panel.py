@@ -3,10 +3,10 @@
 
 from . import models, paths, session
 from .jobs.catalogue import entry
-from .jobs.errors import UserError
+from .jobs.errors import EngineMissing, UserError
 from .rows import text_lines
 
-_FILES = ("model", "vae", "preview_vae", "style_image", "style_adapter", "lora")
+_FILES = ("model", "vae", "preview_vae", "style_image", "style_adapter", "multiview", "lora")
 
 
 def draw(layout, context, names) -> None:
@@ -49,6 +49,11 @@ def draw_remedy(layout, context, group) -> None:
         row.progress(factor=going.percent / 100, text=going.heading)
         row.operator("tweed.model_add_stop", text="", icon="CANCEL")
         return
+    host = remote_host()
+    if host and models.is_hub_id(group.model):
+        text_lines(layout, context, f"Looked for on {host}.", "INFO")
+        layout.operator("tweed.model_add", text="Download There", icon="IMPORT").name = group.model
+        return
     found = obstacle(group)
     if found is None:
         return
@@ -59,11 +64,21 @@ def draw_remedy(layout, context, group) -> None:
 
 
 def obstacle(group) -> UserError | None:
-    """Why the chosen model cannot be used now, or None."""
+    """Why the chosen model cannot be used now, or None; what an engine elsewhere has, it says itself."""
+    if remote_host():
+        return None
     try:
         return models.obstacle(paths.absolute({"model": group.model})["model"])
     except UserError as error:
         return error
+
+
+def remote_host() -> str:
+    """The machine that the engine is on, or "" for this one."""
+    try:
+        return session.place().host
+    except EngineMissing:
+        return ""
 
 
 def style_obstacle(group) -> str:

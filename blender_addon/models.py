@@ -12,7 +12,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from .client import EnginePlace, scrubbed_environment
+from .client import Place, scrubbed_environment
 from .jobs.catalogue import CATALOGUE, entry, licence_line
 from .jobs.errors import UserError
 from .setup import Setup
@@ -120,7 +120,7 @@ def suits(name: str) -> dict:
     return dict(found.settings) if found else {}
 
 
-def download(place: EnginePlace, name: str, folder: Path, online: bool) -> Setup:
+def download(place: Place, name: str, folder: Path, online: bool) -> Setup:
     """Start `python -m engine models add NAME`; its log is in `folder`. Raises UserError; then nothing was started."""
     if not online:
         raise UserError(
@@ -132,8 +132,8 @@ def download(place: EnginePlace, name: str, folder: Path, online: bool) -> Setup
     quiet = {"creationflags": subprocess.CREATE_NO_WINDOW} if os.name == "nt" else {"start_new_session": True}
     with open(log, "wb") as output:
         process = subprocess.Popen(
-            [str(place.python), "-m", "engine", "models", "add", name], stdin=subprocess.DEVNULL, stdout=output,
-            stderr=output, env=scrubbed_environment(), cwd=place.root, **quiet,
+            place.command("models", "add", name), stdin=subprocess.DEVNULL, stdout=output,
+            stderr=output, env=scrubbed_environment(), cwd=place.folder, **quiet,
         )  # fmt: skip
     return Setup(process, log, heading=f"Downloading {name}")
 

@@ -15,7 +15,7 @@ from .jobs.errors import JobError, UserError
 from .jobs.png import parse_header
 
 # How the paths lie in a setting's text: one alone, several joined by a plus sign, several with commas and weights.
-PLAIN = ("vae", "preview_vae", "style_image", "style_adapter")
+PLAIN = ("vae", "preview_vae", "style_image", "style_adapter", "multiview")
 JOINED = ("model",)
 WEIGHTED = ("lora",)
 LARGEST_STYLE = 1024  # pixels on the longer side; style adapters look at 224

@@ -17,7 +17,8 @@ from engine.given import Given, read_given
 from engine.mesh import Mesh, from_arrays, mesh_remarks
 from engine.methods import Facts, Method, pick_method
 from engine.models import Model, follows_instructions
-from engine.models.wishes import extras_of
+from engine.models.view_lines import SharedLines
+from engine.models.wishes import extras_of, multiview_lines
 from engine.painting import check_windows
 from engine.prompts import wish
 from engine.raster import Rasterizer, pick_rasterizer
@@ -56,6 +57,7 @@ def open_job(folder: Path, models: Models, warn: Callable[[str], None]) -> Opene
     given = read_given(folder, job, mesh)
     facts = Facts(len(job.cameras), starts=given is not None, edits=follows_instructions(settings["model"]))
     method = pick_method(settings, facts)
+    lines = multiview_lines(settings, mesh, job.cameras)
     device = pick_device(settings["device"])
     model = models.get(settings["model"], device, extras_of(settings))
     rasterizer = pick_rasterizer(settings["rasterizer"], device)
@@ -63,10 +65,17 @@ def open_job(folder: Path, models: Models, warn: Callable[[str], None]) -> Opene
     check_detail(settings, size, given is not None)
     pick_method(settings, replace(facts, edits=getattr(model, "edits", False)))  # a hub's model is known only now
     report = Report(job, model.info, describe(device), rasterizer.name, size)
-    for note in [*mesh_remarks(mesh), *model.info.get("notes", ()), *model.prompt_notes(wish(settings))]:
+    alone = company(lines, job) if lines else []
+    for note in [*mesh_remarks(mesh), *alone, *model.info.get("notes", ()), *model.prompt_notes(wish(settings))]:
         report.remark(note)
         warn(note)
     return Opened(job, mesh, windows, given, method, model, rasterizer, size, report)
+
+
+def company(lines: SharedLines, job: Job) -> list[str]:
+    """A sentence about the views that a multi-view adapter leaves by themselves."""
+    names = ", ".join(job.cameras[view].name for view in lines.alone)
+    return [f"The multi-view adapter lets these views look at no other: {names}."] if names else []
 
 
 def with_pictures(job: Job, folder: Path) -> Job:

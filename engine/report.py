@@ -7,7 +7,7 @@ from blender_addon.jobs.folder import VERSION, Job
 from engine.versions import versions
 
 # Settings that are words about the picture, and not of where it is computed or shown.
-ASIDE = ("device", "rasterizer", "preview_every", "contact_sheet", "save_views")
+ASIDE = ("device", "rasterizer", "preview_every", "contact_sheet", "save_views", "turntable")
 
 
 class Report:

@@ -39,7 +39,7 @@ _DPM = {"DPMSolverMultistepScheduler", "UniPCMultistepScheduler", "DEISMultistep
 _LCM = {"LCMScheduler", "TCDScheduler"}  # distilled along a coarse training schedule, whose stops they keep to
 _FLOW = {"FlowMatchEulerDiscreteScheduler"}
 _UNSUPPORTED = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas",
-                "use_flow_sigmas", "invert_sigmas", "shift_terminal", "trained_betas")  # fmt: skip
+                "use_flow_sigmas", "invert_sigmas", "shift_terminal")  # fmt: skip
 
 
 def levels_from_config(
@@ -83,12 +83,17 @@ def alphas_cumprod(config: Mapping) -> np.ndarray:
     """The training schedule's cumulative signal power, float64 [num_train_timesteps], falling.
 
     Raises:
-        ModelError: an unknown `beta_schedule`.
+        ModelError: an unknown `beta_schedule`, or `trained_betas` of another number than the timesteps.
     """
     n = int(config.get("num_train_timesteps", 1000))
     start, end = config.get("beta_start", 1e-4), config.get("beta_end", 0.02)
     kind = config.get("beta_schedule", "linear")
-    if kind == "linear":
+    if config.get("trained_betas") is not None:
+        betas = np.asarray(config["trained_betas"], np.float64)
+        if betas.shape != (n,):
+            raise ModelError(f"The model's scheduler lists {betas.size} trained_betas for {n} timesteps.",
+                             "Correct scheduler_config.json: one for each.")
+    elif kind == "linear":
         betas = np.linspace(start, end, n)
     elif kind == "scaled_linear":
         betas = np.linspace(math.sqrt(start), math.sqrt(end), n) ** 2

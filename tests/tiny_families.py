@@ -16,6 +16,7 @@ from diffusers import (
     FluxTransformer2DModel,
     SD3ControlNetModel,
     SD3Transformer2DModel,
+    T2IAdapter,
     UNet2DConditionModel,
 )
 from safetensors.torch import save_file
@@ -41,6 +42,7 @@ XL_SCHEDULER = {
     "timestep_spacing": "leading", "trained_betas": None, "use_karras_sigmas": False,
 }  # fmt: skip
 POOLED = 12
+XL_TEXT = (12, 20)  # widths of its two text encoders, which single files are told apart by
 TIME_WIDTH = 4  # numbers per size that the U-Net is told
 
 
@@ -64,12 +66,12 @@ def write_pipeline(folder: Path, pipeline: str, parts: dict[str, Any], scheduler
     return folder
 
 
-def clip_text(kind: type = CLIPTextModel, projection: int = TEXT_WIDTH) -> nn.Module:
+def clip_text(kind: type = CLIPTextModel, projection: int = TEXT_WIDTH, width: int = TEXT_WIDTH) -> nn.Module:
     """A CLIP text encoder whose last layer but one differs from its last."""
     words = tokenizer()
     return kind(
         CLIPTextConfig(
-            vocab_size=len(words), hidden_size=TEXT_WIDTH, intermediate_size=32, num_hidden_layers=2,
+            vocab_size=len(words), hidden_size=width, intermediate_size=32, num_hidden_layers=2,
             num_attention_heads=2, max_position_embeddings=LENGTH, projection_dim=projection,
             bos_token_id=words.bos_token_id, eos_token_id=words.eos_token_id, pad_token_id=words.pad_token_id,
         )
@@ -79,30 +81,38 @@ def clip_text(kind: type = CLIPTextModel, projection: int = TEXT_WIDTH) -> nn.Mo
 BLOCKS = {
     "block_out_channels": WIDTHS, "layers_per_block": 1, "norm_num_groups": 8, "attention_head_dim": 2,
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"), "use_linear_projection": True,
-    "transformer_layers_per_block": (1, 2), "cross_attention_dim": 2 * TEXT_WIDTH, "addition_embed_type": "text_time",
+    "transformer_layers_per_block": (1, 2), "cross_attention_dim": sum(XL_TEXT), "addition_embed_type": "text_time",
     "addition_time_embed_dim": TIME_WIDTH, "projection_class_embeddings_input_dim": 6 * TIME_WIDTH + POOLED,
 }  # fmt: skip
 UNION = {"num_control_type": 6, "num_trans_channel": WIDTHS[0], "num_trans_head": 2, "num_proj_channel": WIDTHS[0]}
 
 
-def xl_unet() -> UNet2DConditionModel:
-    up = ("CrossAttnUpBlock2D", "UpBlock2D")
-    return UNet2DConditionModel(sample_size=LATENT, in_channels=4, out_channels=4, up_block_types=up, **BLOCKS)
+# as deep as SDXL, whose adapters reach the third level and the middle
+DEEP = {**BLOCKS, "block_out_channels": (*WIDTHS, WIDTHS[-1]), "transformer_layers_per_block": (1, 1, 2),
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D")}  # fmt: skip
 
 
-def write_tiny_xl(folder: Path, control: str = "one", scheduler: dict = XL_SCHEDULER, seed: int = 0) -> Path:
+def xl_unet(blocks: dict[str, Any] = BLOCKS) -> UNet2DConditionModel:
+    up = tuple(kind.replace("Down", "Up") for kind in reversed(blocks["down_block_types"]))
+    return UNet2DConditionModel(sample_size=LATENT, in_channels=4, out_channels=4, up_block_types=up, **blocks)
+
+
+def write_tiny_xl(
+    folder: Path, control: str = "one", scheduler: dict = XL_SCHEDULER, seed: int = 0, blocks: dict[str, Any] = BLOCKS
+) -> Path:
     """SDXL. control: "one" ControlNet, "union", or "" for none."""
     torch.manual_seed(seed)
     parts: dict[str, Any] = {
-        "vae": kl_codec(), "unet": xl_unet(),
-        "text_encoder": clip_text(), "text_encoder_2": clip_text(CLIPTextModelWithProjection, POOLED),
+        "vae": kl_codec(), "unet": xl_unet(blocks),
+        "text_encoder": clip_text(width=XL_TEXT[0]),
+        "text_encoder_2": clip_text(CLIPTextModelWithProjection, POOLED, XL_TEXT[1]),
         "tokenizer": tokenizer(), "tokenizer_2": tokenizer(), "feature_extractor": None, "image_encoder": None,
     }  # fmt: skip
     kind = "StableDiffusionXLPipeline"
     if control:
         embedding = {"conditioning_embedding_out_channels": (4, 8, 8, 8)}
-        parts["controlnet"] = ControlNetModel(**BLOCKS, **embedding) if control == "one" else ControlNetUnionModel(
-            **BLOCKS, **embedding, **UNION)  # fmt: skip
+        parts["controlnet"] = ControlNetModel(**blocks, **embedding) if control == "one" else ControlNetUnionModel(
+            **blocks, **embedding, **UNION)  # fmt: skip
         kind = f"StableDiffusionXLControlNet{'Union' if control == 'union' else ''}Pipeline"
     return write_pipeline(folder, kind, parts, scheduler, force_zeros_for_empty_prompt=True)
 
@@ -130,6 +140,30 @@ def write_tiny_style(folder: Path, unet: nn.Module, deep: bool = False, seed: in
             number += 2
     save_file(tensors, folder / "ip-adapter.safetensors")
     return folder
+
+
+def write_tiny_multiview(
+    folder: Path, unet: nn.Module, file: str = "mvadapter_tg2mv_sdxl.safetensors", seed: int = 4
+) -> Path:
+    """An MV-Adapter for this U-Net as huanngzh/mv-adapter publishes them: the U-Net's names of its own attention's
+    weights, and those of a T2I-Adapter of six channels. Returns the file."""
+    torch.manual_seed(seed)
+    large = unet.config.addition_embed_type == "text_time"
+    widths = tuple(unet.config.block_out_channels)
+    encoder = T2IAdapter(
+        in_channels=6, channels=(*widths, widths[-1]) if large else widths, num_res_blocks=unet.config.layers_per_block,
+        downscale_factor=16 if large else 8, adapter_type="full_adapter_xl" if large else "full_adapter",
+    )  # fmt: skip
+    tensors = dict(encoder.state_dict())
+    for name in unet.attn_processors:
+        if name.endswith("attn1.processor"):
+            width = unet.get_submodule(name.removesuffix(".processor")).to_q.in_features
+            for key in ("to_q_mv", "to_k_mv", "to_v_mv", "to_out_mv.0"):
+                tensors[f"{name}.{key}.weight"] = torch.randn(width, width) * 1.5 / width**0.5
+            tensors[f"{name}.to_out_mv.0.bias"] = torch.randn(width) * 0.1
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / file)
+    return folder / file
 
 
 # scheduler_config.json as SD 3.5 and FLUX.1 dev publish it

@@ -22,10 +22,12 @@ from engine.models.edits import takes_instructions
 from engine.models.folders import CARD, ModelFolder, Report, fingerprint, verify_manifest
 from engine.models.hub import PINNED, fetch, is_hub_id
 from engine.models.loading import Extras, Wanted
+from engine.models.multiview import PUBLISHED, usual_file
 from engine.models.single_file import open_single_file
 
 if TYPE_CHECKING:
     from engine.denoiser import ViewDenoiser
+    from engine.models.multiview import MultiViewGuide
     from engine.models.view_attention import ViewAttention
     from engine.schedule import Level
 
@@ -96,6 +98,8 @@ class Model(Protocol):
         image: torch.Tensor | None = None,
         image_guidance: float = 1.5,
         tell: Callable[[str], None] | None = None,
+        multiview: MultiViewGuide | None = None,
+        reuse: float = 0.0,
     ) -> ViewDenoiser:
         """D(x, level) -> x0 for N views, `only(views)` of it for some, with everything but the noisy views bound in.
 
@@ -112,6 +116,8 @@ class Model(Protocol):
             style: (picture [1,3,H,W] in -1..1, strength) for a model loaded with a style adapter.
             image, image_guidance: what a model that edits is to change [N,3,H,W] in -1..1, and how strongly it is kept.
             tell: hears when memory ran out and the batches were made smaller.
+            multiview: what a model loaded with a multi-view adapter is told; all views are then one batch.
+            reuse: how little the first layers' answer may change for the rest to be taken over from an earlier step.
         """
 
 
@@ -137,14 +143,17 @@ def load_model(
     if extras.style and pipeline == "SwatchPipeline":
         raise ModelError(f"{folder.name} takes no style picture.", "Leave style_image empty, or choose SD 1.5 or SDXL.")
     family = importlib.import_module(FAMILIES[pipeline])
+    if extras.multiview and (pipeline == "SwatchPipeline" or not hasattr(family, "multiview_base")):
+        raise ModelError(f"{folder.name} takes no multi-view adapter.",
+                         "Leave multiview empty, or choose SDXL or SD 2.1.")  # fmt: skip
     wanted = Wanted(
         folder, device, _control_folders(family, folder, controls, extras.kinds), dtype, progress or _silent, extras,
-        pipeline=pipeline, parts=parts, file=file if parts else None, **_added(family, extras),
+        pipeline=pipeline, parts=parts, file=file if parts else None, **_added(family, folder, extras),
     )  # fmt: skip
     return family.load(wanted)
 
 
-def _added(family: Any, extras: Extras) -> dict[str, Any]:
+def _added(family: Any, base: ModelFolder, extras: Extras) -> dict[str, Any]:
     """The folders of what a job adds to the model."""
     found: dict[str, Any] = {}
     for key in ("vae", "preview_vae"):
@@ -153,7 +162,30 @@ def _added(family: Any, extras: Extras) -> dict[str, Any]:
             found[key] = ModelFolder(folder.path / "vae", name, folder.revision) if folder.has("vae") else folder
     if extras.style:
         found["style"] = _style_folder(family, extras.style)
+    if extras.multiview:
+        found["multiview"] = _multiview_file(extras.multiview, family.multiview_base(base))
     return found
+
+
+def _multiview_file(name: str, base: str) -> tuple[ModelFolder, str]:
+    """(folder, weights file) of a multi-view adapter for models of the kind `base`; "auto" is the published one."""
+    path = Path(name).expanduser()
+    if path.is_file():
+        return ModelFolder(path.resolve().parent, path.name), path.name
+    if path.is_dir():
+        return ModelFolder(path.resolve(), path.name), usual_file(path, base)
+    repository = PUBLISHED if name == "auto" else name
+    if not is_hub_id(repository):
+        raise ModelError(f'There is no multi-view adapter "{name}".',
+                         f'Give its file or folder in multiview, "auto", or an id such as {PUBLISHED}.')  # fmt: skip
+    if not base:
+        raise ModelError("No multi-view adapter was published for this model's family.",
+                         "Choose SDXL or SD 2.1, or give an adapter's own file in multiview.")  # fmt: skip
+    file = f"mvadapter_tg2mv_{base}.safetensors"
+    folder = fetch(repository, (), files=(file,))
+    if not (folder.path / file).exists():  # another file of the same repository was fetched before
+        folder = fetch(repository, (), files=(file,), ask=True)
+    return folder, file
 
 
 def _style_folder(family: Any, name: str) -> tuple[ModelFolder, str]:
@@ -222,8 +254,8 @@ def family_of(folder: ModelFolder) -> str:
         return "StableDiffusionPipeline"
     if any(folder.path.glob("mvadapter*.safetensors")):
         raise ModelError(
-            f'"{folder.name}" is an MV-Adapter, which Tweed cannot run yet.',
-            "Choose an SDXL model and set view_attention to 'neighbours': views look at each other without training.",
+            f'"{folder.name}" is an MV-Adapter, which is added to a model and is none itself.',
+            "Choose an SDXL or SD 2.1 model, and give the adapter's folder in multiview.",
         )
     named = str(folder.json("model_index.json").get("_class_name", ""))
     if named not in FAMILIES:

@@ -8,17 +8,19 @@ them: the parts that guidance needs, batches of as many views as memory has room
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from blender_addon.jobs.errors import OutOfMemory
+from blender_addon.jobs.errors import OutOfMemory, SettingsError
 from engine.denoiser import guide, predicts_x0
 from engine.device import free_memory, memory_guard
 from engine.memory import plan_views
 from engine.models.view_attention import NOISIEST, ViewAttention, looking_across
+from engine.models.view_lines import SharedLines
 from engine.schedule import Level
 
 FEATURE_MAPS = 100  # peak working memory of U-Net and ControlNet, counted in feature maps of the first level's width
@@ -151,13 +153,22 @@ class BoundNetwork:
     controls: tuple[BoundControl, ...] = ()
     batch: Batch = field(default_factory=lambda: Batch(None))
     attention: ViewAttention | None = None  # then all views are one batch
+    lines: SharedLines | None = None  # as then
+    numbers: tuple[int, ...] | None = None  # of the views among those of the job; None: they are all of them
+
+    @property
+    def coupled(self) -> bool:
+        """Whether the networks let the views look at each other, so that they may not be parted."""
+        return self.attention is not None or self.lines is not None
 
     def only(self, views: list[int]) -> BoundNetwork:
         chosen = torch.as_tensor(views)
         controls = tuple(replace(one, features=one.features[chosen]) for one in self.controls)
         given = {name: tensor[:, chosen] for name, tensor in self.given.items()}
         across = None if self.attention is None else self.attention.only(views)
-        return replace(self, views=len(views), given=given, controls=controls, attention=across)
+        lines = None if self.lines is None else self.lines.only(views)
+        return replace(self, views=len(views), given=given, controls=controls, attention=across, lines=lines,
+                       numbers=tuple(views if self.numbers is None else (self.numbers[view] for view in views)))
 
     @torch.no_grad()
     def __call__(self, x: Tensor, timestep: float) -> Tensor:
@@ -168,12 +179,12 @@ class BoundNetwork:
         try:
             return self._pieces(x, timestep, parts, chunk)
         except OutOfMemory:
-            if self.attention is not None or not self.batch.step_down(chunk):
+            if self.coupled or not self.batch.step_down(chunk):
                 raise
         return self._pieces(x, timestep, parts, min(chunk, self.batch.views))
 
     def _views_at_once(self, x: Tensor, parts: int) -> int:
-        if self.attention is not None:
+        if self.coupled:
             return self.views
         return min(self.batch.views or views_at_once(self.model, x, parts), self.views)
 
@@ -183,8 +194,9 @@ class BoundNetwork:
         if depot is not None:
             depot.bring("networks")
         sample = x.to(model.device, model.dtype)
-        unet = getattr(model, "unet", None)
-        with memory_guard(model.device, "Denoising the views"), looking_across(unet, self.attention, timestep):
+        unet, adapter = getattr(model, "unet", None), getattr(model, "multiview", None)
+        along = nullcontext() if adapter is None else adapter.looking_along(unet, self.lines, tuple(sample.shape[-2:]))
+        with memory_guard(model.device, "Denoising the views"), looking_across(unet, self.attention, timestep), along:
             pieces = [self._piece(sample, timestep, slice(at, at + chunk), parts) for at in range(0, self.views, chunk)]
         return torch.cat(pieces).to(x.device)
 
@@ -193,8 +205,16 @@ class BoundNetwork:
         controls = [replace(one, features=repeated(one.features[views], parts))
                     for one in self.controls if one.active(timestep)]  # fmt: skip
         batch = repeated(sample[views], parts)
-        output = self.model.predict(batch, timestep, given, controls, parts).float().unflatten(0, (parts, -1))
+        numbers = (self.numbers or tuple(range(self.views)))[views]
+        with getattr(self.model, "remembering", nullcontext)((parts, numbers)):
+            output = self.model.predict(batch, timestep, given, controls, parts).float().unflatten(0, (parts, -1))
         return self.guidance.combine(output) if parts == self.guidance.parts else output[-1]
+
+
+def no_reuse(name: str) -> SettingsError:
+    """For the families that cannot take layers' answers over from earlier steps."""
+    return SettingsError(f"{name} cannot leave layers out: reuse is for FLUX without a ControlNet.", "Set reuse to 0.",
+                         key="reuse")  # fmt: skip
 
 
 def repeated(tensor: Tensor, parts: int) -> Tensor:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -13,7 +15,7 @@ from engine.models.depot import Depot
 
 CODECS = ("AutoencoderKL", "AutoencoderTiny", "LinearPatchCodec")
 LINEAR_CODECS = ("LinearPatchCodec",)
-DECODER_MAPS = 12  # peak memory of decoding one view, counted in full-size feature maps of the first level's width
+DECODER_MAPS = 12  # peak memory of en- or decoding one view, counted in full-size feature maps of the first level's width
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,9 @@ class Codec:
             self.depot.bring("codec")
 
     def _encode(self, rgb: Tensor) -> Tensor:
-        encoded = self.module.encode(rgb.to(self.device, self.module.dtype))
+        rgb = rgb.to(self.device, self.module.dtype)
+        with in_tiles(self.module, working_bytes(self.module, rgb.shape[-2] * rgb.shape[-1]), self.device):
+            encoded = self.module.encode(rgb)
         latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
         scale, shift = latent_scale(self.module)
         return (latents.float() - shift) * scale
@@ -81,22 +85,30 @@ class Codec:
         latents = (latents.to(self.device, torch.float32) / scale + shift).to(module.dtype)
         if self.linear:
             return module.decode(latents, refine=refine).sample.float()
-        tiled = hasattr(module, "enable_tiling") and decoding_bytes(module, latents) > free_memory(self.device)
-        if tiled:
-            module.enable_tiling()
-        try:
+        pixels = latents.shape[-2] * latents.shape[-1] * self.factor**2
+        with in_tiles(module, working_bytes(module, pixels), self.device):
             return module.decode(latents).sample.float()
-        finally:
-            if tiled:
-                module.disable_tiling()
 
 
-def decoding_bytes(module: nn.Module, latents: Tensor) -> int:
-    """Memory that decoding one of `latents` takes at its peak (an estimate; see DECODER_MAPS)."""
-    config = module.config
-    widths = config.get("block_out_channels") or config["decoder_block_out_channels"]
-    pixels = latents.shape[-1] * latents.shape[-2] * 4 ** (len(widths) - 1)
-    return DECODER_MAPS * widths[0] * pixels * latents.element_size()
+@contextmanager
+def in_tiles(module: nn.Module, needed: int, device: torch.device) -> Iterator[None]:
+    """While this lasts, the autoencoder works tile by tile if it can and `needed` bytes are more than what is free."""
+    tiled = hasattr(module, "enable_tiling") and needed > free_memory(device)
+    if tiled:
+        module.enable_tiling()
+    try:
+        yield
+    finally:
+        if tiled:
+            module.disable_tiling()
+
+
+def working_bytes(module: nn.Module, pixels: int) -> int:
+    """Memory that en- or decoding one image takes at its peak (an estimate; see DECODER_MAPS). 0 for a linear codec."""
+    if type(module).__name__ in LINEAR_CODECS:
+        return 0
+    widths = module.config.get("block_out_channels") or module.config["decoder_block_out_channels"]
+    return DECODER_MAPS * widths[0] * pixels * module.dtype.itemsize
 
 
 def latent_scale(module: nn.Module) -> tuple[float, float]:

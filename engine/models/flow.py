@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from blender_addon.jobs.errors import ModelError, SettingsError
 from engine.device import memory_guard
-from engine.models.bound import Batch, BoundControl, BoundDenoiser, BoundNetwork, TextGuidance
+from engine.models.bound import Batch, BoundControl, BoundDenoiser, BoundNetwork, TextGuidance, no_reuse
 from engine.models.codec import Codec, latent_scale
 from engine.models.controls import Control, as_controls, check_controls, paired
 from engine.models.depot import Depot
+from engine.models.multiview import MultiViewGuide
 from engine.models.text import ClipText, T5Text, too_long
 from engine.models.view_attention import ViewAttention
 
@@ -86,13 +87,16 @@ class FlowModel:
         image: Tensor | None = None,
         image_guidance: float = 1.5,
         tell: Callable[[str], None] | None = None,
+        multiview: MultiViewGuide | None = None,
+        reuse: float = 0.0,
     ) -> BoundDenoiser:
         """See `engine.models.Model.denoiser`."""
-        self._refuse(attention, style, image)
+        self._refuse(attention, style, image, multiview)
         controls, views = as_controls(control), len(prompts)
         if len(avoids) != views:
             raise ValueError(f"{views} prompts, {len(avoids)} avoids")
         check_controls(controls, views, 2 * self.factor, self.name, self.view_size)  # patches of two by two cells
+        self.begin(reuse, controls)
         asked = self.guided(guidance, guidance_rescale, interval)
         with memory_guard(self.device, "Preparing the views"), torch.no_grad():
             self.depot.bring("text")
@@ -102,7 +106,10 @@ class FlowModel:
             bound = self.bind(wanted, control_scale)
         return BoundDenoiser(BoundNetwork(self, views, given, asked, bound, Batch(chunk, tell)), "flow_prediction")
 
-    def _refuse(self, attention: ViewAttention | None, style: Any, image: Tensor | None) -> None:
+    def _refuse(self, attention: ViewAttention | None, style: Any, image: Tensor | None, multiview: Any) -> None:
+        if multiview is not None:
+            raise SettingsError(f"{self.name} takes no multi-view adapter.",
+                                "Leave multiview empty, or use SDXL or SD 2.1.", key="multiview")  # fmt: skip
         if attention is not None:
             raise SettingsError(f"view_attention is not known for {self.name}, whose network is no U-Net.",
                                 "Set view_attention to 'off'.", key="view_attention")  # fmt: skip
@@ -112,6 +119,11 @@ class FlowModel:
         if image is not None:
             raise SettingsError(f'"{self.name}" cannot follow an instruction.',
                                 "Choose an InstructPix2Pix model, or another method.", key="model")  # fmt: skip
+
+    def begin(self, reuse: float, controls: Sequence[Control]) -> None:
+        """Prepares the transformer for a new denoiser that takes over what hardly changes; see the setting `reuse`."""
+        if reuse:
+            raise no_reuse(self.name)
 
     def guided(self, scale: float, rescale: float, interval: tuple[float, float]) -> TextGuidance:
         return TextGuidance(scale, rescale, interval)

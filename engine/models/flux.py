@@ -6,15 +6,17 @@ Depth comes by a ControlNet, or joined to the latents in the models made for it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from diffusers import FirstBlockCacheConfig
 from torch import Tensor, nn
 
 from blender_addon.jobs.errors import ModelError, SettingsError
-from engine.models.bound import BoundControl, TextGuidance, stacked
+from engine.models.bound import BoundControl, TextGuidance, no_reuse, stacked
 from engine.models.controls import Control
 from engine.models.flow import FlowModel, check_transformer
 from engine.models.folders import ModelFolder
@@ -46,6 +48,28 @@ class Flux(FlowModel):
     @property
     def reads_every_kind(self) -> bool:
         return any(net.union for net in self.controlnets)
+
+    def begin(self, reuse: float, controls: Sequence[Control]) -> None:
+        """Diffusers' FirstBlockCache: where the first block's answer differs by less than the share `reuse` from that
+        of the last whole pass, the other blocks' sum of that pass is taken again. What was kept of another job goes.
+
+        ControlNets are left out: what they add would be taken twice.
+        """
+        if self.transformer.is_cache_enabled:
+            self.transformer.disable_cache()
+        if reuse and self.controlnets and controls:
+            raise no_reuse(self.name)
+        if reuse:
+            self.transformer.enable_cache(FirstBlockCacheConfig(threshold=reuse))
+
+    @contextmanager
+    def remembering(self, batch: Hashable) -> Iterator[None]:
+        """While this lasts, what is kept is that of this batch of views."""
+        if not self.transformer.is_cache_enabled:
+            yield
+            return
+        with self.transformer.cache_context(str(batch)):
+            yield
 
     def levels(self, steps: int, strength: float = 1.0, size: int | None = None) -> list[Level]:
         tokens = ((size or self.view_size) // (2 * self.factor)) ** 2

@@ -265,8 +265,8 @@ def weight_files(path: Path) -> list[Path]:
 
 def weight_elements(where: Path) -> int:
     """How many numbers the weights in `where` hold, from their headers; of "x.fp16.safetensors" only where there is no
-    other. 0 for what is absent or damaged: loading says so by name."""
-    files = list(where.glob("*.safetensors"))
+    other. 0 for what is absent or damaged: loading says so by name. `where` may be one file."""
+    files = [where] if where.suffix == ".safetensors" else list(where.glob("*.safetensors"))
     plain = [file for file in files if ".fp16" not in file.name] or files
     return sum(_elements(file) for file in plain)
 

@@ -20,6 +20,7 @@ from engine.models.codec import CODECS, Codec
 from engine.models.depot import Depot
 from engine.models.folders import ModelFolder, Report, fingerprint, licence, load_part, weight_elements
 from engine.models.lora import merge_loras
+from engine.models.multiview import load_adapter, shifted
 from engine.schedule import levels_from_config
 
 NETWORKS = ("unet", "transformer", "controlnet")  # what gains from channels-last memory on CUDA
@@ -37,7 +38,8 @@ SCHEDULES: dict[str, dict[str, Any]] = {
 class Extras:
     """What a job adds to a model when it is loaded. Two jobs with equal extras share the loaded model.
 
-    vae, preview_vae, style: a folder or hub id, "" for none. loras: (path, weight). kinds: what the ControlNets follow.
+    vae, preview_vae, style, multiview: a folder, file or hub id, "" for none. loras: (path, weight). kinds: what the
+    ControlNets follow.
     stamps: sizes and times of the LoRA files, so that a file trained anew is loaded anew.
     precision, memory, compiled: see the settings `precision`, `memory` and `compile_model`.
     """
@@ -52,6 +54,7 @@ class Extras:
     precision: str = "auto"
     memory: str = "auto"
     compiled: bool = False
+    multiview: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Wanted:
     vae: ModelFolder | None = None  # of its own; None: the folder's
     preview_vae: ModelFolder | None = None
     style: tuple[ModelFolder, str] | None = None  # (folder, weights file)
+    multiview: tuple[ModelFolder, str] | None = None  # as that
     pipeline: str = ""  # class in model_index.json
     parts: dict[str, Any] | None = field(default=None, repr=False)  # already loaded from:
     file: Path | None = None  # a single-file checkpoint
@@ -95,7 +99,7 @@ class Wanted:
             raise ModelError(f'Model "{self.folder.name}" predicts "{prediction}", which is not known here.',
                              f"Known are {', '.join(PREDICTIONS)}.")  # fmt: skip
         levels_from_config(config, 1, mu=1.0)
-        return config
+        return config if self.multiview is None else shifted(config)
 
 
 Need = tuple[str, tuple[str, ...], torch.dtype | None]  # part, classes that will do, number format
@@ -122,6 +126,8 @@ def load_parts(wanted: Wanted, needs: Sequence[Need], control_classes: tuple[str
         modules = {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
         modules.setdefault("unet", modules.get("transformer"))
         merge_loras([(Path(path).expanduser(), weight) for path, weight in wanted.extras.loras], modules)
+    if wanted.multiview is not None:
+        parts["multiview"] = load_adapter(*wanted.multiview, parts["unet"], wanted.number)
     return parts
 
 
@@ -132,6 +138,9 @@ def plan_of(wanted: Wanted, needs: Sequence[Need]) -> Plan:
         if kind is not None and not (wanted.parts and part in wanted.parts):
             where = wanted.vae.path if part == "vae" and wanted.vae is not None else wanted.folder.path / part
             groups[_group(part)] += weight_elements(where) * _bytes(wanted, part, kind)
+    if wanted.multiview is not None:
+        folder, file = wanted.multiview
+        groups["networks"] += weight_elements(folder.path / file) * wanted.number.itemsize
     for folder in wanted.controls:
         groups["networks"] += weight_elements(folder.path) * _bytes(wanted, "controlnet", wanted.number)
     return plan_model(groups, free_memory(wanted.device), wanted.folder.name, wanted.extras.memory,
@@ -230,7 +239,7 @@ def model_info(wanted: Wanted, plan: Plan) -> dict[str, Any]:
         found["loras"] = [{"name": Path(path).name, "weight": weight} for path, weight in extras.loras]
     if plan.note:
         found["notes"] = [plan.note]
-    for key, value in (("vae", extras.vae), ("style", extras.style)):
+    for key, value in (("vae", extras.vae), ("style", extras.style), ("multiview", extras.multiview)):
         if value:
             found[key] = value
     return found

@@ -66,6 +66,7 @@ def load(wanted: Wanted) -> UNetModel:
         dtype=wanted.number,
         depot=depot,
         style=style,
+        multiview=parts.get("multiview"),
         extra=extra,
     )
 
@@ -82,6 +83,11 @@ def usual_control(folder: ModelFolder, kind: str) -> str:
             "Put a ControlNet into its controlnet folder, or name one after a plus sign: MODEL+CONTROLNET.",
         )
     return found
+
+
+def multiview_base(folder: ModelFolder) -> str:
+    """What the multi-view adapters made for this family are called; "": none was published, as for SD 1.x."""
+    return "sd21" if folder.json("unet/config.json").get("cross_attention_dim") == 1024 else ""
 
 
 def _check_fit(wanted: Wanted, parts: dict[str, Any]) -> str:

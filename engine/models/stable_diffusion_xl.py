@@ -67,6 +67,7 @@ def load(wanted: Wanted) -> UNetModel:
         dtype=wanted.number,
         depot=depot,
         style=style,
+        multiview=parts.get("multiview"),
         empty_is_zero=bool(index.get("force_zeros_for_empty_prompt", True)),
     )
 
@@ -74,6 +75,11 @@ def load(wanted: Wanted) -> UNetModel:
 def usual_control(folder: ModelFolder, kind: str) -> str:
     """The hub id of the ControlNet of that kind to take when none is named."""
     return USUAL_CONTROL[kind]
+
+
+def multiview_base(folder: ModelFolder) -> str:
+    """What the multi-view adapters made for this family are called."""
+    return "sdxl"
 
 
 def _check_fit(wanted: Wanted, parts: dict[str, Any]) -> None:

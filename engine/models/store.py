@@ -154,7 +154,9 @@ def _take(source: Path, name: str, revision: str) -> State:
         raise UserError(f'"{name}" is no id.', 'Give one such as --name "org/name".')
     files = [path for path in sorted(source.rglob("*")) if path.is_file() and path.suffix not in PICKLES]
     weights = [path for path in files if path.suffix == ".safetensors"]
-    if not weights or not any(path.name.endswith("config.json") for path in files):
+    known = entry(name)
+    bare = known is not None and known.role in ("lora", "multiview")  # weights alone
+    if not weights or not (bare or any(path.name.endswith("config.json") for path in files)):
         raise ModelError(
             f"{source} holds no model: a config.json and .safetensors files are needed.",
             "Pickled weights (.bin, .ckpt) are not taken, because they can run code.",

@@ -17,11 +17,21 @@ from torch.nn.functional import interpolate
 
 from blender_addon.jobs.errors import ModelError, SettingsError
 from engine.device import memory_guard
-from engine.models.bound import FEATURE_MAPS, Batch, BoundControl, BoundDenoiser, BoundNetwork, TextGuidance, stacked
+from engine.models.bound import (
+    FEATURE_MAPS,
+    Batch,
+    BoundControl,
+    BoundDenoiser,
+    BoundNetwork,
+    TextGuidance,
+    no_reuse,
+    stacked,
+)
 from engine.models.codec import Codec
 from engine.models.controls import Control, ControlNet, as_controls, bind, check_controls, residuals
 from engine.models.depot import Depot
 from engine.models.edits import IMAGE_GUIDANCE, EditGuidance, check_use, raw_latents
+from engine.models.multiview import Adapter, MultiViewGuide
 from engine.models.style import Style
 from engine.models.text import ClipText, readable, spread, too_long, unknown_words
 from engine.models.view_attention import ViewAttention
@@ -52,6 +62,7 @@ class UNetModel:
     dtype: torch.dtype
     depot: Depot = field(repr=False)
     style: Style | None = field(default=None, repr=False)
+    multiview: Adapter | None = field(default=None, repr=False)
     extra: str = ""
     empty_is_zero: bool = False  # an empty avoided text is no text at all (XL)
 
@@ -147,6 +158,8 @@ class UNetModel:
         image: Tensor | None = None,
         image_guidance: float = IMAGE_GUIDANCE,
         tell: Callable[[str], None] | None = None,
+        multiview: MultiViewGuide | None = None,
+        reuse: float = 0.0,
     ) -> BoundDenoiser:
         """See `engine.models.Model.denoiser`. The U-Net's batch is [avoided texts of views 0..N-1, prompts of them].
 
@@ -157,6 +170,8 @@ class UNetModel:
             raise ValueError(f"{views} prompts, {len(avoids)} avoids")
         check_controls(controls, views, self.factor, self.name, self.view_size)
         check_use(self.name, self.edits, image)
+        if reuse:
+            raise no_reuse(self.name)
         if self.known_words and any(one.kind != "depth" for one in controls):
             raise SettingsError(f"{self.name} follows depth only.", "Set control to depth.", key="control")
         asked: Any = self._guidance(guidance, guidance_rescale, interval)
@@ -174,7 +189,9 @@ class UNetModel:
                 given |= self._style(*style, views, asked.parts)
             self.depot.bring("networks")
             bound = bind(self.controlnets, controls, control_scale, self.name, self.dtype)
-        network = BoundNetwork(self, views, given, asked, bound, Batch(chunk, tell), attention)
+            given |= self._multiview(multiview, asked.parts)
+        lines = None if multiview is None else multiview.lines
+        network = BoundNetwork(self, views, given, asked, bound, Batch(chunk, tell), attention, lines)
         return BoundDenoiser(network, self.scheduler.get("prediction_type", "epsilon"))
 
     def _guidance(self, scale: float, rescale: float, interval: tuple[float, float]) -> TextGuidance:
@@ -225,6 +242,19 @@ class UNetModel:
         scales = torch.full((parts, views), scale, device=self.device)
         return {"style": both.expand(parts, views, *both.shape[2:]), "style_scale": scales}
 
+    def _multiview(self, guide: MultiViewGuide | None, parts: int) -> dict[str, Tensor]:
+        """What the multi-view adapter adds to the U-Net's features, "depth0", "depth1", ..., the same for all parts."""
+        if guide is None:
+            return {}
+        if self.multiview is None:
+            raise ModelError(f'Model "{self.name}" was loaded without a multi-view adapter.', "Name one in multiview.")
+        step = self.multiview.multiple
+        if any(side % step for side in guide.image.shape[-2:]):
+            raise SettingsError(f"The multi-view adapter needs views whose sides are multiples of {step} px, not "
+                                f"{guide.image.shape[-1]}.", "Set view_size to 768.", key="view_size")  # fmt: skip
+        found = self.multiview.features(guide.image)
+        return {f"depth{k}": one.expand(parts, *one.shape) for k, one in enumerate(found)}
+
     def predict(self, sample: Tensor, timestep: float, given: Mapping[str, Tensor], controls: Sequence[BoundControl],
                 parts: int) -> Tensor:  # fmt: skip
         """See `engine.models.bound.Networks`."""
@@ -235,6 +265,8 @@ class UNetModel:
         more: dict[str, Any] = residuals(self.controlnets, controls, sample, time, text, added, parts)
         if "told" in given:
             more["timestep_cond"] = given["told"]
+        if "depth0" in given:
+            more["down_intrablock_additional_residuals"] = [given[key] for key in given if key.startswith("depth")]
         if "beside" in given:
             sample = torch.cat([sample, given["beside"]], 1)
         strength: Any = nullcontext()

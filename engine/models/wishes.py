@@ -16,9 +16,11 @@ from blender_addon.jobs.records import Camera
 from engine.mesh import Mesh
 from engine.models.controls import Control
 from engine.models.loading import Extras
+from engine.models.multiview import MultiViewGuide, follows_geometry, lines_of
+from engine.models.view_lines import SharedLines
 from engine.pictures import colours, read_picture
 from engine.raster.gbuffer import GBuffer
-from engine.raster.guides import control_picture
+from engine.raster.guides import camera_maps, control_picture, geometry_maps
 
 
 def extras_of(settings: Mapping[str, Any]) -> Extras:
@@ -34,6 +36,7 @@ def extras_of(settings: Mapping[str, Any]) -> Extras:
         kinds=tuple(kind for kind, _ in parse_controls(settings["control"])),
         stamps=stamps_of(loras),
         precision=settings["precision"], memory=settings["memory"], compiled=settings["compile_model"],
+        multiview=settings["multiview"],
     )  # fmt: skip
 
 
@@ -60,6 +63,26 @@ def controls_of(settings: Mapping[str, Any], gbuffer: GBuffer, mesh: Mesh, camer
                 *_range(settings, "control"))
         for kind, strength in parse_controls(settings["control"])
     ]  # fmt: skip
+
+
+def multiview_lines(settings: Mapping[str, Any], mesh: Mesh, cameras: Sequence[Camera]) -> SharedLines | None:
+    """Along which lines the views look at each other by the setting `multiview`; None without an adapter.
+
+    Raises SettingsError for cameras that share none, and for an adapter that cannot be told apart.
+    """
+    return lines_of(settings["multiview"], cameras, mesh.positions) if settings["multiview"] else None
+
+
+def multiview_of(
+    settings: Mapping[str, Any], gbuffer: GBuffer, mesh: Mesh, cameras: Sequence[Camera]
+) -> MultiViewGuide | None:
+    """What the multi-view adapter is told of the job; None without one."""
+    lines = multiview_lines(settings, mesh, cameras)
+    if lines is None:
+        return None
+    geometry = follows_geometry(settings["multiview"])
+    maps = geometry_maps(gbuffer, mesh) if geometry else camera_maps(mesh, cameras, gbuffer.mask.shape[1:])
+    return MultiViewGuide(torch.from_numpy(maps), lines)
 
 
 def style_of(settings: Mapping[str, Any]) -> tuple[torch.Tensor, float] | None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from blender_addon.jobs.folder import Camera
-from engine.cameras import stack
+from engine.cameras import eye, outward, stack
 from engine.mesh import Mesh
 
 from .depth import control_depth
@@ -40,6 +40,34 @@ def control_normal(gbuffer: GBuffer, mesh: Mesh, cameras: Sequence[Camera]) -> n
     colour = (view * (-1, 1, 1) + 1) / 2
     found = np.where(gbuffer.mask[..., None], colour, np.array(FLAT))
     return np.moveaxis(found, -1, 1).astype(np.float32)
+
+
+def geometry_maps(gbuffer: GBuffer, mesh: Mesh) -> np.ndarray:
+    """Where each pixel's surface lies and how it faces, f32[N,6,H,W] in 0..1, grey (0.5) where there is none.
+
+    What MV-Adapter's tg2mv weights read: places in the cube around the mesh (its longest side 0 to 1, its middle 0.5),
+    then smooth normals (n + 1) / 2, both in the world's axes, Z up and the front at -Y.
+    """
+    low, high = mesh.positions.min(0), mesh.positions.max(0)
+    place = (gbuffer.position - (low + high) / 2) / max(float((high - low).max()), 1e-12)
+    corners = mesh.normals[np.maximum(gbuffer.triangle, 0)]
+    normal = np.einsum("nhwk,nhwkc->nhwc", gbuffer.barycentrics, corners)
+    normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-12)
+    both = np.concatenate([place + 0.5, normal / 2 + 0.5], -1).clip(0, 1)
+    return np.moveaxis(np.where(gbuffer.mask[..., None], both, 0.5), -1, 1).astype(np.float32)
+
+
+def camera_maps(mesh: Mesh, cameras: Sequence[Camera], shape: tuple[int, int]) -> np.ndarray:
+    """Where each camera looks and stands, f32[N,6,H,W] in 0..1, the same in all pixels of a view.
+
+    What MV-Adapter's t2mv weights read of parallel views: the unit direction of view, then that from the middle of the
+    mesh to the camera, each (d + 1) / 2.
+    """
+    middle = (mesh.positions.min(0) + mesh.positions.max(0)) / 2
+    stand = eye(cameras) - middle
+    stand /= np.maximum(np.linalg.norm(stand, axis=1, keepdims=True), 1e-12)
+    told = (np.concatenate([-outward(cameras), stand], 1) + 1) / 2
+    return np.broadcast_to(told[..., None, None], (*told.shape, *shape)).astype(np.float32)
 
 
 def control_canny(gbuffer: GBuffer) -> np.ndarray:

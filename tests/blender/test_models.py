@@ -36,13 +36,16 @@ def names(log, kind):
 
 @pytest.fixture
 def cache(monkeypatch, tmp_path):
-    """An empty hub cache; `cache(id)` puts a model into it."""
+    """An empty hub cache; `cache(id)` puts a model into it, at the revision that is pinned."""
     from bl_ext.tweeddev.tweed import models
+    from bl_ext.tweeddev.tweed.jobs.catalogue import entry
 
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     models.forget_states()
 
-    def put(name, revision="main", file="unet/diffusion_pytorch_model.safetensors"):
+    def put(name, revision="", file="unet/diffusion_pytorch_model.safetensors"):
+        known = entry(name)
+        revision = revision or (known.revision if known else "") or "main"
         path = tmp_path / "hub" / f"models--{name.replace('/', '--')}" / "snapshots" / revision / file
         path.parent.mkdir(parents=True)
         path.write_bytes(b"weights")
@@ -212,7 +215,7 @@ def test_every_setting_that_names_a_file_is_known():
     from bl_ext.tweeddev.tweed import paths
     from bl_ext.tweeddev.tweed.jobs.settings import SETTINGS
 
-    words = {"prompt", "avoid", "instruction", "control", "region_mask"}  # the mask is the name of an image in the file
+    words = {"prompt", "avoid", "instruction", "control", "region_mask", "view_prompts", "skip_views"}  # the mask is the name of an image in the file
     text = {name for name, setting in SETTINGS.items() if setting.type is str and not setting.choices}
     assert text == words | {*paths.PLAIN, *paths.JOINED, *paths.WEIGHTED}
 

@@ -178,3 +178,45 @@ def test_the_end_of_a_prompt_that_nobody_reads_is_told(tmp_path):
     model = load_model(str(write_tiny_flux(tmp_path / "flux")) + "+none", CPU, torch.float32)
     assert model.prompt_notes("a red brick " * 20) == []  # T5 reads 512 tokens
     assert "too long" in model.prompt_notes("a red brick " * 300)[0]
+
+
+def whole_passes(model):
+    """Counts how often the last block of the transformer runs."""
+    runs, last = [], model.transformer.single_transformer_blocks[-1]
+    plain = last.attn.forward
+    last.attn.forward = lambda *args, **more: runs.append(1) or plain(*args, **more)
+    return runs
+
+
+def test_flux_takes_layers_over_where_the_first_answers_as_before(tmp_path):
+    """The first block answers the same to the same: with any threshold the second call leaves the others out and gives
+    the same. A view that changes much is done in full, and the batch beside it is not asked."""
+    model = load_model(f"{write_tiny_flux(tmp_path / 'flux')}+none", CPU, torch.float32)
+    level, runs = model.levels(STEPS, size=SIDE)[1], whole_passes(model)
+    views = {"prompts": ["a red brick"] * 2, "avoids": [""] * 2, "control": None, "guidance": 3.5, "chunk": 1}
+    plain = model.denoiser(**views)(noise(2), level)
+    bound = model.denoiser(**views, reuse=0.1)
+    runs.clear()
+    close(bound(noise(2), level), plain)
+    assert len(runs) == 2
+    close(bound(noise(2), level), plain)
+    assert len(runs) == 2  # nothing more
+    close(bound.only([1])(noise(2)[1:], level), plain[1:])
+    assert len(runs) == 2  # the second view is known by its number
+    other = noise(2)
+    other[1] = torch.randn(other[1].shape, generator=torch.Generator().manual_seed(99)) * 3
+    bound(other, level)
+    assert len(runs) == 3
+    model.denoiser(**views, reuse=0.1)(noise(2), level)
+    assert len(runs) == 5  # another job starts with nothing
+    close(model.denoiser(**views)(noise(2), level), plain)
+    assert len(runs) == 7 and not model.transformer.is_cache_enabled
+
+
+def test_what_cannot_take_layers_over_says_so(tmp_path):
+    union = load_model(str(write_tiny_flux(tmp_path / "flux", "union")), CPU, torch.float32)
+    sd3 = load_model(f"{write_tiny_sd3(tmp_path / 'sd3', control=False)}+none", CPU, torch.float32)
+    for model, control in ((union, [Control("depth", picture())]), (sd3, None)):
+        with pytest.raises(SettingsError, match="leave layers out") as caught:
+            model.denoiser(["a"], [""], control, 1.0, reuse=0.1)
+        assert caught.value.key == "reuse" and "Set reuse to 0" in caught.value.action

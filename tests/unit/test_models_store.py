@@ -13,12 +13,14 @@ import pytest
 import torch
 from huggingface_hub import constants
 from huggingface_hub import errors as hub_errors
+from safetensors.torch import save_file
 
 from blender_addon.jobs.catalogue import CATALOGUE, ROLES, entry, licence_line
 from blender_addon.jobs.errors import ModelError, UserError
 from engine.__main__ import main
-from engine.models import FAMILIES, load_model, store
+from engine.models import FAMILIES, _multiview_file, load_model, store
 from engine.models.hub import HUB_ID, PINNED, token
+from engine.models.multiview import PUBLISHED
 from tests.tiny_models import write_tiny_model
 
 CPU = torch.device("cpu")
@@ -189,6 +191,25 @@ def test_a_cache_folder_keeps_its_name_and_revision(published, hub, tmp_path):
     assert store.import_folder(published, pinned).revision == revision  # found again by the name that is pinned
 
 
+def test_a_multi_view_adapter_by_its_id_and_from_a_stick(hub, tmp_path):
+    """One repository holds files for several families: one comes, the other when it is needed, neither twice."""
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    for base in ("sdxl", "sd21"):
+        save_file({base: torch.zeros(2)}, stick / f"mvadapter_tg2mv_{base}.safetensors")
+    hub.folder = stick
+    for base, asked in (("sdxl", 1), ("sdxl", 1), ("sd21", 2), ("sd21", 2)):
+        folder, file = _multiview_file("org/views", base)
+        assert (folder.path / file).exists() and file == f"mvadapter_tg2mv_{base}.safetensors"
+        assert len(hub.asked) == asked
+    found = store.import_folder(stick, PUBLISHED)  # no config.json: it is weights alone
+    hub.asked.clear()
+    folder, file = _multiview_file("auto", "sdxl")
+    assert folder.path == found.path and not hub.asked
+    with pytest.raises(ModelError, match="no model"):
+        store.import_folder(stick, "org/unknown")
+
+
 def test_folders_that_are_no_models_are_refused_and_leave_nothing(published, hub, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -215,7 +236,7 @@ def test_the_list_for_people_and_for_programs(hub, capsys):
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["swatch"]["state"] == "ready" and rows["stabilityai/sdxl-turbo"]["state"] == "not here"
     assert rows["stabilityai/sdxl-turbo"]["licence"].endswith("no commercial use.")
-    assert not rows["stabilityai/sdxl-turbo"]["verified"]
+    assert not rows["stabilityai/stable-diffusion-2-depth"]["verified"]
 
 
 def test_the_catalogue_is_sound():

@@ -13,7 +13,7 @@ from blender_addon.jobs.rigs import look_at, perspective
 from engine.mesh import from_arrays
 from engine.raster import pick_rasterizer
 from engine.raster.gbuffer import render_gbuffer
-from engine.raster.guides import control_canny, control_normal, control_picture
+from engine.raster.guides import camera_maps, control_canny, control_normal, control_picture, geometry_maps
 from tests.shapes import cube, join
 
 SIZE = 64
@@ -88,3 +88,37 @@ def test_one_thing_in_front_of_another_is_outlined_and_a_slanted_floor_is_not():
 def test_shapes_by_kind(box):
     gbuffer, cameras = seen(box, (0, -5, 0))
     assert [control_picture(kind, gbuffer, box, cameras).shape[1] for kind in ("depth", "normal", "canny")] == [1, 3, 1]
+
+
+def test_maps_of_places_and_normals(box):
+    """A box twice as wide as deep and high, seen squarely: its front wall lies at -Y, half as far from the middle as its
+    sides, so at y = 0.25; x runs from 0 to 1 and z from 0.25 to 0.75. It faces -Y: (0.5, 0, 0.5)."""
+    wide = from_arrays(MeshArrays(box.positions * [2, 1, 1] + np.array([5, 6, 7], np.float32), box.triangles, box.uvs,
+                                  box.triangle_uvs, None, None, None))  # fmt: skip
+    middle = (wide.positions.min(0) + wide.positions.max(0)) / 2
+    half = float(np.ptp(wide.positions, 0).max()) / 2 * 1.1
+    lens = np.diag([1 / half, 1 / half, -1 / 50, 1.0])
+    camera = Camera("c", look_at(middle + [0, -20, 0], middle), lens)
+    gbuffer = render_gbuffer(pick_rasterizer("numba", torch.device("cpu")), wide, [camera], SIZE, SIZE)
+    maps = geometry_maps(gbuffer, wide)
+    assert maps.shape == (1, 6, SIZE, SIZE) and maps.dtype == np.float32
+    inside = gbuffer.mask[0]
+    assert inside.any() and not inside.all() and (maps[0][:, ~inside] == 0.5).all()
+    x, y, z, *normal = maps[0][:, inside]
+    np.testing.assert_allclose(y, 0.25, atol=1e-5)
+    pixel = 2 * half / SIZE / np.ptp(wide.positions, 0).max()
+    for values, low, high in ((x, 0, 1), (z, 0.25, 0.75)):
+        np.testing.assert_allclose([values.min(), values.max()], [low, high], atol=pixel)
+    np.testing.assert_allclose(np.array(normal), np.tile([[0.5], [0], [0.5]], (1, inside.sum())), atol=1e-5)
+    row = np.flatnonzero(inside.any(1))
+    assert maps[0, 2, row[0]][inside[row[0]]].mean() > 0.7 > 0.3 > maps[0, 2, row[-1]][inside[row[-1]]].mean()  # Z is up
+
+
+def test_maps_of_cameras_say_where_they_look_and_stand(box):
+    """From the front: looks along +Y, (0.5, 1, 0.5), and stands at -Y, (0.5, 0, 0.5); from above alike in z."""
+    cameras = [Camera("a", look_at(np.array([0.0, -5, 0]), np.zeros(3)), perspective(40.0, 0.1, 100.0)),
+               Camera("b", look_at(np.array([0.0, 0, 5]), np.zeros(3)), perspective(40.0, 0.1, 100.0))]  # fmt: skip
+    found = camera_maps(box, cameras, (4, 4))
+    assert found.shape == (2, 6, 4, 4)
+    np.testing.assert_allclose(found[0, :, 1, 2], [0.5, 1, 0.5, 0.5, 0, 0.5], atol=1e-6)
+    np.testing.assert_allclose(found[1, :, 3, 0], [0.5, 0.5, 0, 0.5, 0.5, 1], atol=1e-6)

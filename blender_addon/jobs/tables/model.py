@@ -118,6 +118,17 @@ TABLE = (
         1000,
     ),
     Setting(
+        "multiview",
+        str,
+        "",
+        "MV-Adapter, which lets parallel views look at each other: its file, folder or id, or auto; empty: none "
+        "(SDXL and SD 2.1; rig box, 6 views, lens parallel).",
+        "Multi-View",
+        "Model",
+        0,
+        1000,
+    ),
+    Setting(
         "schedule",
         str,
         "model",
@@ -172,6 +183,17 @@ TABLE = (
         64,
         special=0,
         special_help="as many as memory has room for",
+    ),
+    Setting(
+        "reuse",
+        float,
+        0.0,
+        "For FLUX: leave out most of the network in steps whose first layers answer as before, to this share; "
+        "0: never. 0.1 is usual.",
+        "Reuse Steps",
+        "Machine",
+        0.0,
+        1.0,
     ),
     Setting(
         "compile_model",
