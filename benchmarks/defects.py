@@ -72,10 +72,11 @@ def tinted(views: Tensor, amount: float = 0.06, seed: int = 1) -> Tensor:
     return (views + amount * torch.randn(len(views), 3, 1, 1, generator=random)).clamp(0, 1)
 
 
-def averaged(mesh: Mesh, space: UVTexture, views: Tensor) -> np.ndarray:
-    """The texture that is the weighted mean of the views and nothing else, f32[T,T,3]."""
+def averaged(mesh: Mesh, space: UVTexture, views: Tensor, power: float = 1.0) -> np.ndarray:
+    """The texture f32[T,T,3] that is the mean of the views, with weights of sharpness `power`, and nothing else."""
     sheet = Sheet.blank(mesh, space.texture_size, PLAIN[0])
-    sheet.image.reshape(-1, 3)[space.texels.index] = space.merge(views).t().numpy()
+    pixels = views.permute(0, 2, 3, 1).reshape(-1, 3).numpy()
+    sheet.image.reshape(-1, 3)[space.texels.index] = space.pairs.collect(space.pairs.weights(power)[0], pixels)
     sheet.owner.reshape(-1)[space.texels.index[space.pairs.seen()]] = 0
     fill_sheets([sheet])
     return pad_charts(sheet.image, sheet.uv.ids != -1)
@@ -99,8 +100,10 @@ def owners() -> list[Picture]:
     mesh = meshes.torus_knot()
     cameras, views = stage(mesh)
     close = camera_at((0.3, -3.4, 1.6), (0.0, -0.3, 0.1), 22)
-    plain, best = (finish(tinted(views, 0.08), mesh, cameras, RASTERIZER, 768, **how).image for how in ({"bands": ()}, {}))
-    return [("the best view wins", render(mesh, plain, close)), ("broad tones matched first", render(mesh, best, close))]
+    views = tinted(views, 0.08)
+    plain = averaged(mesh, UVTexture(mesh, cameras, RASTERIZER, VIEW, 768), views, 128.0)
+    best = finish(views, mesh, cameras, RASTERIZER, 768).image
+    return [("the best view wins", render(mesh, plain, close)), ("tones matched, borders soft", render(mesh, best, close))]
 
 
 def ghosting() -> list[Picture]:

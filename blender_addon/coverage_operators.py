@@ -5,7 +5,7 @@ import bpy
 import numpy as np
 
 from . import coverage, properties, scene, session
-from .jobs.rigs import build_rig
+from .jobs.coverage import cameras_for
 from .operators import reports
 
 _LIFT = 0.002  # of the object's size, so that the drawing lies over the surface
@@ -41,7 +41,7 @@ class TWEED_OT_coverage(bpy.types.Operator):
         if group.rig == "scene":
             cameras = scene.cameras(context)
         else:
-            cameras = build_rig(group.rig, properties.planned(group)["views"], mesh.positions)
+            cameras = cameras_for(properties.full_values(group), mesh)
         found = coverage.measure(mesh, cameras)
         hide()
         shown.words = f"{len(cameras)} view{'s' if len(cameras) > 1 else ''}: {found.words}"

@@ -6,6 +6,7 @@ import re
 from .history import Entry, alike
 from .jobs.catalogue import entry as known
 from .jobs.errors import UserError
+from .jobs.rigs import views_on
 
 _TOTAL = re.compile(r"(\d+) GB")
 _FIXED = 0.5  # share of a single past job's memory that is taken to be weights and libraries, which do not grow
@@ -51,9 +52,10 @@ def _peak(report: dict) -> float | None:
 
 
 def _pixels(settings: dict, past: Entry) -> float:
-    """Pixels of all views and texels; the side of a view that is left to the model is that of the past job."""
+    """Pixels of all views, the extra ones too, and texels; the side of a view that is left to the model is that of the past job."""
     side = settings.get("view_size") or past.report.get("view_size") or 512
-    return float(settings.get("views", 0) * side * side + settings.get("texture_size", 0) ** 2)
+    views = views_on(settings) + settings.get("extra_views", 0)
+    return float(views * side * side + settings.get("texture_size", 0) ** 2)
 
 
 def words(entries: list[Entry], settings: dict, device: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .jobs import rigs
+from .jobs.coverage import cameras_for
 from .jobs.errors import Cancelled, EngineError, TweedError, UserError, from_dict
 from .jobs.events import Tailer
 from .jobs.folder import EVENTS_FILE, Job, inside, new_job_id, read_job, read_result, write_job
@@ -123,6 +124,8 @@ def start(scene, context, objects, values: dict, engine, jobs: Path, part: Part 
     `engine()` gives a client.Engine (and raises EngineMissing before anything is exported).
     """
     settings = resolve(values)
+    if part is None and settings["rig"] != "scene":
+        rigs.names_left(settings)
     scene.check(objects)
     chosen = engine()
     exported = scene.export(context, objects, settings, part.region if part else None)
@@ -134,12 +137,12 @@ def start(scene, context, objects, values: dict, engine, jobs: Path, part: Part 
     origin = scene.origin(context.scene.name)
     if part is not None:
         views, origin = part.cameras, origin | part.origin
-        settings["views"] = len(views)
+        settings |= {"views": len(views), "extra_views": 0, "skip_views": "", "view_prompts": ""}
     elif settings["rig"] == "scene":
-        views = scene.cameras(context)
+        views = rigs.wished(scene.cameras(context), settings)
         settings["views"] = len(views)
     else:
-        views = rigs.build_rig(settings["rig"], settings["views"], exported.mesh.positions)
+        views = cameras_for(settings, exported.mesh)
     job = Job(new_job_id(), settings, exported.mesh, views, exported.records, origin)
     folder = write_job(jobs, job, exported.pictures)
     chosen.start()

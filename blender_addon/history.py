@@ -10,6 +10,7 @@ from pathlib import Path
 from .jobs.errors import JobError, TweedError, UserError
 from .jobs.files import parse_json, read_limited
 from .jobs.folder import JOB_FILE, MAX_JSON_BYTES, PREVIEW_FILE, read_result
+from .jobs.rigs import views_on
 from .jobs.settings import check
 
 SHOWN = 12
@@ -122,4 +123,4 @@ def _scaled(entry: Entry, settings: dict) -> float:
 
 def _work(settings: dict) -> float:
     side = settings.get("view_size") or 1
-    return settings.get("views", 0) * settings.get("steps", 0) * side * side
+    return views_on(settings) * settings.get("steps", 0) * side * side

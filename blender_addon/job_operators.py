@@ -7,10 +7,13 @@ from pathlib import Path
 
 import bpy
 
-from . import history, properties, scene, session
+from . import history, preferences, properties, scene, session
 from .jobs.errors import UserError
 from .jobs.folder import VERSION
+from .jobs.rigs import names_left
+from .jobs.settings import resolve
 from .operators import reports
+from .rows import text_lines
 
 
 def _entry(folder: str) -> history.Entry:
@@ -32,10 +35,13 @@ class TWEED_OT_queue_add(bpy.types.Operator):
 
     @reports
     def execute(self, context):
-        values = properties.panel_values(context.scene.tweed) | properties.operator_values(self.properties)
+        values = properties.wanted(context.scene.tweed, properties.operator_values(self.properties))
         ordered = values.get("method") == "edit" and values.get("instruction", "").strip()
         if not values.get("prompt", "").strip() and not ordered:
             raise UserError("The prompt is empty.", "Write what the surface should look like.")
+        settings = resolve(values)
+        if settings["rig"] != "scene":
+            names_left(settings)
         objects = scene.named_or_chosen(context, self.objects)
         session.wait_in_line(objects, values)
 
@@ -179,6 +185,35 @@ class TWEED_OT_engine_setup_stop(bpy.types.Operator):
         return {"FINISHED"}
 
 
+class TWEED_OT_engine_remote(bpy.types.Operator):
+    bl_idname = "tweed.engine_remote"
+    bl_label = "Use a Remote Machine"
+    bl_description = "Make textures on another machine that ssh reaches without asking for anything"
+    bl_options = {"REGISTER"}
+
+    host: bpy.props.StringProperty(name="Machine", description="user@host, or user@host:2222 for another port")
+    folder: bpy.props.StringProperty(
+        name="Folder", description="Where Tweed lies there; empty: where its install.py has set it up"
+    )
+
+    def invoke(self, context, event):
+        chosen = preferences.get(context)
+        if chosen:
+            self.host, self.folder = chosen.remote_host, chosen.remote_folder
+        return context.window_manager.invoke_props_dialog(self, width=400)
+
+    def draw(self, context):
+        self.layout.use_property_split = True
+        self.layout.prop(self, "host", placeholder="user@host")
+        self.layout.prop(self, "folder", placeholder="found by itself")
+        words = "Tweed must be set up there (install.py), and ssh must ask for nothing."
+        text_lines(self.layout, context, words, "INFO")
+
+    @reports
+    def execute(self, context):
+        session.use_remote(self.host, self.folder)
+
+
 class TWEED_OT_copy_report(bpy.types.Operator):
     bl_idname = "tweed.copy_report"
     bl_label = "Copy Report"
@@ -215,5 +250,6 @@ CLASSES = (
     TWEED_OT_refresh_history,
     TWEED_OT_engine_setup,
     TWEED_OT_engine_setup_stop,
+    TWEED_OT_engine_remote,
     TWEED_OT_copy_report,
 )

@@ -48,7 +48,7 @@ class TWEED_OT_generate(bpy.types.Operator):
     @reports
     def execute(self, context):
         group = context.scene.tweed
-        values = properties.panel_values(group) | properties.operator_values(self.properties)
+        values = properties.wanted(group, properties.operator_values(self.properties))
         session.begin(context, scene.named_or_chosen(context, self.objects), values)
         if not (self.wait or bpy.app.background):
             session.follow()

@@ -5,9 +5,10 @@ import re
 
 import bpy
 
-from . import current, estimates, history, material, model_panel, properties, scene, session, setup, thumbnails
-from .jobs.errors import EngineMissing, UserError
+from . import client, current, estimates, history, material, model_panel, properties, scene, session, setup, thumbnails
+from .jobs.errors import EngineMissing, TweedError, UserError
 from .jobs.folder import PREVIEW_FILE
+from .jobs.rigs import views_on
 from .rows import text_lines
 
 
@@ -33,15 +34,21 @@ def draw_engine(layout, context, with_settings: bool = True) -> None:
     engine = session.now.engine
     if engine is not None and engine.alive:
         if engine.info is None:
-            row.label(text="Starting…", icon="SORTTIME")
+            host = engine.place.host
+            row.label(text=f"Connecting to {host}…" if host else "Starting…", icon="SORTTIME")
         else:
+            host, device = engine.place.host, _short(engine.info.device)
             word = "Busy" if session.running() else "Ready"
-            row.label(text=f"{word} · {_short(engine.info.device)}", icon="CHECKMARK")
+            row.label(text=f"Remote: {host}" if host else f"{word} · {device}", icon="CHECKMARK")
+            if host:
+                layout.label(text=f"{word} · {device}", icon="BLANK1")
+            if _on_nvdiffrast(engine.info, context.scene.tweed.rasterizer):
+                text_lines(layout, context, "Draws with nvdiffrast: for research and evaluation only.", "INFO")
         row.operator("tweed.engine_stop", text="", icon="QUIT", emboss=False)
     else:
         try:
-            session.place()
-            row.label(text="Starts when needed", icon="RADIOBUT_OFF")
+            host = session.place().host
+            row.label(text=f"Remote: {host}" if host else "Starts when needed", icon="RADIOBUT_OFF")
             row.operator("tweed.engine_start", text="", icon="PLAY", emboss=False)
         except EngineMissing as error:
             row = _draw_set_up(layout, context, error)
@@ -49,6 +56,11 @@ def draw_engine(layout, context, with_settings: bool = True) -> None:
         if engine_usable():
             row.menu("TWEED_MT_presets", text="", icon="PRESET")
         row.operator("preferences.addon_show", text="", icon="PREFERENCES", emboss=False).module = __package__
+
+
+def _on_nvdiffrast(info, chosen: str) -> bool:
+    """Whether the rasterizer is the one whose licence an artist must know of."""
+    return "nvdiffrast" in info.rasterizers and chosen in ("auto", "nvdiffrast")
 
 
 def _draw_set_up(layout, context, error):
@@ -78,7 +90,9 @@ def _draw_set_up(layout, context, error):
     big = box.row(align=True)
     big.scale_y = 1.4
     big.operator("tweed.engine_setup", icon="IMPORT")
-    big.operator("preferences.addon_show", text="Use Existing…").module = __package__
+    others = box.row(align=True)
+    others.operator("preferences.addon_show", text="Use Existing…").module = __package__
+    others.operator("tweed.engine_remote", text="Remote…")
     return row
 
 
@@ -133,7 +147,7 @@ class TWEED_PT_generate(Tab, bpy.types.Panel):
     def draw(self, context):
         layout, objects = self.layout, scene.chosen(context)
         if not engine_usable():
-            _draw_outcome(layout, context)
+            draw_outcome(layout, context)
             return
         row = layout.row()
         row.scale_y = 1.6
@@ -141,7 +155,7 @@ class TWEED_PT_generate(Tab, bpy.types.Panel):
             _obstacle(context.scene.tweed, objects) or model_panel.obstacle(context.scene.tweed)
         )
         row.operator("tweed.generate", icon="SHADERFX")
-        _draw_outcome(layout, context)
+        draw_outcome(layout, context)
         if material.textured(objects):
             row = layout.row(align=True)
             row.operator("tweed.revert", icon="LOOP_BACK")
@@ -163,12 +177,14 @@ def _draw_wishes(layout, group) -> None:
     row.prop(group, "seed_lock", text="", icon="LOCKED" if group.seed_lock else "UNLOCKED")
 
 
-def _obstacle(group, objects) -> UserError | None:
+def _obstacle(group, objects) -> TweedError | None:
     """Why nothing can be generated now, or None."""
     try:
+        client.require_online(session.place(), bpy.app.online_access)
         scene.check(objects)
         current.check_choice(objects, group.region, group.region_mask)
-    except UserError as error:
+        properties.check_views(group)
+    except (EngineMissing, UserError) as error:
         return error
     if not group.prompt.strip() and not (group.method == "edit" and group.instruction.strip()):
         return UserError("Write what the surface should look like.")
@@ -180,10 +196,13 @@ def _draw_plan(layout, context, group, objects) -> None:
     column = layout.column(align=True)
     obstacle = _obstacle(group, objects)
     if objects and all(o.data.uv_layers for o in objects):
-        plan = properties.planned(group)
+        plan = properties.full_values(group)
+        on, views = views_on(plan), plan["views"]
         count = "1 object" if len(objects) == 1 else f"{len(objects)} objects"
         size = properties.size_label(plan["texture_size"])
-        column.label(text=f"{count} · {plan['views']} view{'s' if plan['views'] > 1 else ''} · {size}", icon="MESH_DATA")
+        words = f"{on if on == views else f'{on} of {views}'} view{'s' if views > 1 else ''}"
+        words += f" (up to {plan['extra_views']} more)" if plan["extra_views"] else ""
+        column.label(text=f"{count} · {words} · {size}", icon="MESH_DATA")
         seconds = history.expected_seconds(session.past(), properties.full_values(group), _device())
         if seconds is not None and not session.running():
             column.label(text=f"About {session.duration(seconds)}", icon="TIME")
@@ -231,7 +250,7 @@ def _draw_progress(layout, run) -> None:
         layout.label(text=f"About {session.duration(left)} left", icon="TIME")
 
 
-def _draw_outcome(layout, context) -> None:
+def draw_outcome(layout, context) -> None:
     """What came of the last run: a line when all is well, a box with the remedy when not."""
     outcome = session.now.outcome
     if outcome is None:

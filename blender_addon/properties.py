@@ -5,12 +5,14 @@ import random
 
 import bpy
 
-from . import models
+from . import models, view_rows
+from .jobs.rigs import names_left
 from .jobs.settings import QUALITIES, SETTINGS
 
 AUTO = "AUTO"
 _SIZES = (512, 1024, 2048, 4096, 8192)
-_CATALOGUED = {"model": "model", "vae": "vae", "preview_vae": "preview", "style_adapter": "style"}  # setting -> role
+_CATALOGUED = {"model": "model", "vae": "vae", "preview_vae": "preview", "style_adapter": "style",
+               "multiview": "multiview"}  # setting -> role
 _NOT_ON_PANEL = ("texture_size", "device")  # a menu of sizes instead; the device is a preference
 
 
@@ -56,7 +58,8 @@ def make(setting, **more):
     if setting.name in _CATALOGUED:
         common |= {"search": _search(_CATALOGUED[setting.name]), "search_options": {"SUGGESTION"}}
     if setting.type is str:
-        return bpy.props.StringProperty(default=setting.default, maxlen=int(setting.maximum), **common)
+        longest = 0 if setting.reads else int(setting.maximum)  # cut off, what is read would be another thing
+        return bpy.props.StringProperty(default=setting.default, maxlen=longest, **common)
     least = setting.minimum if setting.special is None else min(setting.minimum, setting.special)
     if setting.type is int:
         return bpy.props.IntProperty(default=setting.default, min=int(least), max=int(setting.maximum), **common)
@@ -92,6 +95,7 @@ def _scene_annotations() -> dict:
         "size": bpy.props.EnumProperty(
             name="Texture", description=SETTINGS["texture_size"].help.rstrip("."), items=sizes
         ),
+        "rows": bpy.props.PointerProperty(type=view_rows.TweedViews, name="Views"),
         "view": bpy.props.StringProperty(
             name="View",
             description="A view of the texture, by name, that shall be done anew",
@@ -157,11 +161,34 @@ def new_seed() -> int:
     return random.SystemRandom().randrange(1_000_000)
 
 
+def wanted(group, given: dict | None = None) -> dict:
+    """What a job is asked for: the panel's values, then those given. Of single views only those that it will have count.
+
+    The scene's cameras have a tick and words of their own, so the panel's say nothing of them.
+    """
+    given = given or {}
+    values = panel_values(group) | given
+    of_views = {name: values[name] for name in ("skip_views", "view_prompts") if name in values and name not in given}
+    if of_views and (names := view_rows.names(values)):
+        of_views = {name: text for name, text in view_rows.known_only(of_views, names).items() if name in of_views}
+    elif values.get("rig") == "scene":
+        of_views = dict.fromkeys(of_views, "")
+    return values | of_views
+
+
 def full_values(group) -> dict:
     """Every setting as it would be used now."""
-    given = panel_values(group)
+    given = wanted(group)
+    if group.rig == "scene":
+        given["views"] = max(1, sum(o.type == "CAMERA" and o.data.tweed.use for o in group.id_data.objects))
     defaults = {name: setting.default for name, setting in SETTINGS.items()}
     return defaults | QUALITIES[given.get("quality", defaults["quality"])] | given
+
+
+def check_views(group) -> None:
+    """Raises SettingsError where the panel's rig cannot have so many views, or where all are left out."""
+    if group.rig != "scene":
+        names_left(full_values(group))
 
 
 def planned(group) -> dict:

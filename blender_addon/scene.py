@@ -297,12 +297,12 @@ def _join(parts: list[MeshArrays]) -> MeshArrays:
     )
 
 
-def cameras(context) -> tuple[Camera, ...]:
-    """The cameras of the scene that are in use as square views, by name. Raises UserError when there is none."""
+def cameras(context, every: bool = False) -> tuple[Camera, ...]:
+    """The cameras of the scene that are in use, or every one, as square views, by name. Raises UserError for none."""
     depsgraph = context.evaluated_depsgraph_get()
     found = []
     there = sorted((o for o in context.scene.objects if o.type == "CAMERA"), key=lambda o: o.name)
-    for obj in (o for o in there if o.data.tweed.use):
+    for obj in (o for o in there if every or o.data.tweed.use):
         view = np.array(obj.matrix_world.normalized().inverted(), np.float64)
         projection = np.array(obj.calc_matrix_camera(depsgraph, x=1, y=1), np.float64)
         own = obj.data.tweed

@@ -3,12 +3,13 @@
 
 import bpy
 
-from . import coverage_operators, current, model_panel, one_view, panels, scene, session, thumbnails, view_operators
+from . import coverage_operators, current, model_panel, one_view, panels, scene, session, thumbnails, view_operators, view_rows
 from .jobs.errors import UserError
 from .jobs.settings import SETTINGS
 from .rows import text_lines
 
 _ON_MAIN = ("prompt", "avoid", "quality", "seed")  # and the size
+_AS_ROWS = ("view_prompts", "skip_views")
 _STATES = {"done": "CHECKMARK", "failed": "ERROR", "cancelled": "CANCEL", "unfinished": "QUESTION", "damaged": "FILE_HIDDEN"}
 
 
@@ -32,11 +33,11 @@ def _settings(layout, context, *groups, also=(), shut=()) -> None:
     own = [name for name, setting in SETTINGS.items() if setting.group in groups and name not in also]
     for name in [*own, *also]:
         setting = SETTINGS[name]
-        if name in _ON_MAIN or not hasattr(group, name) or group.method not in setting.used_by:
+        if name in _ON_MAIN + _AS_ROWS or not hasattr(group, name) or group.method not in setting.used_by:
             continue
         row = column.row()
-        # with the scene's cameras every one of them is a view
-        row.enabled = name not in shut and not (name == "views" and group.rig == "scene")
+        # with the scene's cameras every one of them is a view, with a lens of its own
+        row.enabled = name not in shut and not (name in ("views", "extra_views", "lens") and group.rig == "scene")
         if name == "region_mask":
             row.prop_search(group, name, bpy.data, "images")
             continue
@@ -44,7 +45,7 @@ def _settings(layout, context, *groups, also=(), shut=()) -> None:
         if setting.special is not None and getattr(group, name) == setting.special:
             hint = row.row()
             hint.alignment = "RIGHT"
-            hint.label(text="auto")
+            hint.label(text="off" if setting.special_help.startswith("no") else "auto")  # "none", "no previews"
 
 
 class TWEED_PT_cameras(_Sub, bpy.types.Panel):
@@ -53,24 +54,23 @@ class TWEED_PT_cameras(_Sub, bpy.types.Panel):
 
     def draw(self, context):
         layout = self.layout
-        _settings(layout, context, "Cameras", also=("views", "direction_prompts"))
+        _settings(layout, context, "Cameras", also=("views", "extra_views", "lens", "direction_prompts"))
         row = layout.row(align=True)
         row.operator("tweed.coverage", icon="SHADING_RENDERED")
         if coverage_operators.shown.words:
             row.operator("tweed.coverage_hide", text="", icon="X")
             text_lines(layout, context, coverage_operators.shown.words, "INFO")
-        if context.scene.tweed.rig != "scene":
-            layout.operator("tweed.add_cameras", icon="OUTLINER_OB_CAMERA")
-            return
+        row = layout.row(align=True)
+        row.operator("tweed.add_cameras", icon="OUTLINER_OB_CAMERA")
+        row.operator("tweed.camera_from_view", icon="VIEW_CAMERA")
         column = layout.column(align=True)
         column.use_property_split = False
+        if context.scene.tweed.rig != "scene":
+            view_rows.draw(column, context.scene.tweed)
+            return
         for obj in view_operators.scene_cameras(context):
-            row = column.row(align=True)
-            row.prop(obj.data.tweed, "use", text="")
-            row.label(text=obj.name)
-            words = row.row()
-            words.enabled = obj.data.tweed.use
-            words.prop(obj.data.tweed, "prompt", text="", placeholder="Words for this view")
+            label = obj.name.removeprefix("Tweed ")  # ours
+            view_rows.draw_row(column, obj.name, label[:1].upper() + label[1:], obj.data.tweed, "use", "prompt")
 
 
 class TWEED_PT_method(_Sub, bpy.types.Panel):

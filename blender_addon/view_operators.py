@@ -2,15 +2,24 @@
 """The cameras of a rig as cameras of the scene, to be moved, switched off and given words of their own."""
 
 import math
+from dataclasses import replace
 
 import bpy
+import numpy as np
 from mathutils import Matrix
 
-from . import properties, scene
-from .jobs.rigs import build_rig
+from . import properties, scene, session
+from .jobs.arrays import MeshArrays
+from .jobs.coverage import cameras_for
+from .jobs.errors import UserError
+from .jobs.records import Camera
+from .jobs.rigs import FILL, perspective, views_of
+from .jobs.view_lists import read_names, read_words
 from .operators import reports
 
 COLLECTION = "Tweed Cameras"
+FROM_VIEW = "From View"
+_SENSOR = 36.0  # mm, of a 3D view: half the longer side of the region is seen at `lens` mm
 
 
 class TweedCamera(bpy.types.PropertyGroup):
@@ -40,20 +49,167 @@ class TWEED_OT_add_cameras(bpy.types.Operator):
 
     @reports
     def execute(self, context):
-        group = context.scene.tweed
-        exported = scene.export(context, scene.chosen(context))
-        rig = build_rig(group.rig, properties.planned(group)["views"], exported.mesh.positions)
-        collection = bpy.data.collections.get(COLLECTION)
-        if collection is None:
-            collection = bpy.data.collections.new(COLLECTION)
-        if COLLECTION not in {child.name for child in context.scene.collection.children_recursive}:
-            context.scene.collection.children.link(collection)
-        for other in [o for o in context.scene.objects if o.type == "CAMERA"]:
-            other.data.tweed.use = False  # those that were there have another purpose
-        for view in rig:
-            collection.objects.link(camera_object(view))
-        group.rig = "scene"
+        rig = _add_rig(context, scene.export(context, scene.chosen(context)).mesh)
         self.report({"INFO"}, f"{len(rig)} cameras added to the collection {COLLECTION}")
+
+
+def _collection(context) -> bpy.types.Collection:
+    """The collection of our cameras, in the scene."""
+    collection = bpy.data.collections.get(COLLECTION) or bpy.data.collections.new(COLLECTION)
+    if COLLECTION not in {child.name for child in context.scene.collection.children_recursive}:
+        context.scene.collection.children.link(collection)
+    return collection
+
+
+def _add_rig(context, mesh: MeshArrays) -> list[bpy.types.Object]:
+    """Make the views of the rig, and the extra ones, into cameras, with their ticks and words, and use those."""
+    group = context.scene.tweed
+    values = properties.full_values(group)
+    skipped, words = read_names(values["skip_views"]), read_words(values["view_prompts"])
+    rig = _rig(group, mesh.positions)
+    on = sum(view.name not in skipped for view in rig)
+    extra = cameras_for(values, mesh)[on:] if on else ()
+    collection = _collection(context)
+    for other in scene_cameras(context):
+        other.data.tweed.use = False  # those that were there have another purpose
+    made = [camera_object(replace(view, prompt=words.get(view.name, ""))) for view in rig]
+    for view, obj in zip(rig, made, strict=True):
+        obj.data.tweed.use = view.name not in skipped
+    made += [camera_object(view) for view in extra]
+    for obj in made:
+        collection.objects.link(obj)
+    group.rig = "scene"
+    return made
+
+
+def _rig(group, positions: np.ndarray) -> tuple[Camera, ...]:
+    """All views of the panel's rig, also those that are switched off."""
+    return views_of(properties.full_values(group) | {"skip_views": "", "view_prompts": ""}, positions)
+
+
+class TWEED_OT_look_from(bpy.types.Operator):
+    bl_idname = "tweed.look_from"
+    bl_label = "Look from Here"
+    bl_description = "Turn this 3D view to where the view looks, and as near as it shows the same part of the mesh"
+    bl_options = {"REGISTER"}
+
+    view: bpy.props.StringProperty(name="View", description="Name of the view, or of the camera", options={"SKIP_SAVE"})
+
+    @classmethod
+    def poll(cls, context):
+        if context.area is None or context.area.type != "VIEW_3D":
+            cls.poll_message_set("Works in a 3D view")
+            return False
+        return True
+
+    @reports
+    def execute(self, context):
+        group = context.scene.tweed
+        positions = scene.export(context, scene.chosen(context)).mesh.positions
+        cameras = scene.cameras(context, every=True) if group.rig == "scene" else _rig(group, positions)
+        found = next((camera for camera in cameras if camera.name == self.view), None)
+        if found is None:
+            raise UserError(f"There is no view named '{self.view}'.", f"Views: {', '.join(c.name for c in cameras)}.")
+        window = next(region for region in context.area.regions if region.type == "WINDOW")
+        look(context.space_data, window.width, window.height, found, positions)
+        context.area.tag_redraw()
+
+
+def look(space, width: int, height: int, camera: Camera, positions: np.ndarray) -> None:
+    """Turn a 3D view to where a view looks, so near that what this sees of the points [V,3] fills the shorter side.
+
+    The 3D view's lens stays as it is, so that perspective may differ.
+    """
+    region, axes = space.region_3d, camera.view[:3, :3]
+    points = positions[np.isfinite(positions).all(axis=1)].astype(np.float64)
+    clip = np.concatenate([points, np.ones((len(points), 1))], 1) @ (camera.projection @ camera.view).T
+    seen = points[(np.abs(clip[:, :2]) <= clip[:, 3:]).all(axis=1)]
+    points = seen if len(seen) else points
+    middle = (points.min(axis=0) + points.max(axis=0)) / 2
+    eye = np.linalg.inv(camera.view)[:3, 3]
+    target = eye + axes[2] * ((middle - eye) @ axes[2])
+    x, y, back = ((points - target) @ axes.T).T
+    away = np.maximum(np.abs(x), np.abs(y)) * space.lens / _SENSOR * max(width, height) / min(width, height) / FILL
+    flat = camera.projection[3, 3] == 1
+    region.view_perspective = "ORTHO" if flat else "PERSP"
+    region.view_rotation = Matrix(axes.T.tolist()).to_quaternion()
+    region.view_location = target.tolist()
+    region.view_distance = float((away if flat else away + back).max())
+
+
+class TWEED_OT_camera_from_view(bpy.types.Operator):
+    bl_idname = "tweed.camera_from_view"
+    bl_label = "From View"
+    bl_description = ("Add a camera that sees the selected mesh as this 3D view does now. "
+                      "The views of a rig become cameras of the scene first, so that this one joins them")  # fmt: skip
+    bl_options = {"REGISTER", "UNDO"}
+
+    only: bpy.props.BoolProperty(
+        name="Only This View", description="Switch every other camera off", options={"SKIP_SAVE"}
+    )
+
+    @classmethod
+    def poll(cls, context):
+        if context.area is None or context.area.type != "VIEW_3D":
+            cls.poll_message_set("Works in a 3D view")
+            return False
+        if context.space_data.region_3d.view_perspective == "CAMERA":
+            cls.poll_message_set("This 3D view looks through a camera already: tick that one, or leave its view")
+            return False
+        return True
+
+    @reports
+    def execute(self, context):
+        mesh = scene.export(context, scene.chosen(context)).mesh
+        window = next(region for region in context.area.regions if region.type == "WINDOW")
+        view = from_view(context.space_data, window.width, window.height, mesh.positions)
+        if context.scene.tweed.rig != "scene":
+            _add_rig(context, mesh)
+        if self.only:
+            for other in scene_cameras(context):
+                other.data.tweed.use = False
+        obj = camera_object(view)
+        _collection(context).objects.link(obj)
+        session.redraw()
+        self.report({"INFO"}, f"Added the camera {obj.name}; it is one of {_count(context)} views")
+
+
+def _count(context) -> int:
+    return sum(obj.data.tweed.use for obj in scene_cameras(context))
+
+
+def from_view(space, width: int, height: int, positions: np.ndarray) -> Camera:
+    """A square view from where a 3D view looks, as wide as what it shows of the points [V,3] needs. Raises UserError.
+
+    The 3D view's own lens: half the longer side of the region is seen under atan(36 mm / lens), and without
+    perspective it is view_distance * 36 mm / lens long.
+    """
+    region, longest = space.region_3d, max(width, height)
+    turned = region.view_rotation.inverted().to_matrix().to_4x4()
+    view = np.array(  # what `view_matrix` will be when the region is drawn next
+        Matrix.Translation((0, 0, -region.view_distance)) @ turned @ Matrix.Translation(-region.view_location), np.float64
+    )
+    right, up, back = (positions @ view[:3, :3].T + view[:3, 3]).T.astype(np.float64)
+    reach = _SENSOR / space.lens
+    flat = region.view_perspective == "ORTHO"
+    ahead = np.isfinite(back) if flat else back < 0
+    depth = np.full(np.count_nonzero(ahead), region.view_distance) if flat else -back[ahead]
+    x, y = right[ahead] / depth, up[ahead] / depth
+    frame = np.array([width, height]) / longest * reach
+    if not len(x) or (np.array([x.min(), y.min()]) > frame).any() or (np.array([x.max(), y.max()]) < -frame).any():
+        raise UserError("This 3D view shows nothing of the selected mesh.", "Turn it to the mesh (View > Frame Selected).")
+    half = min(float(max(np.abs(x).max(), np.abs(y).max())) / FILL, reach) if ahead.all() else reach
+    half = max(half, 1e-3 * reach)
+    near, far = float((-back[ahead]).min()), float((-back[ahead]).max())
+    margin = 0.1 * max(far - near, 1e-3 * abs(far), 1e-6)
+    if not flat:
+        near = max(near - margin, 0.5 * near) if ahead.all() else 1e-3 * far
+        return Camera(FROM_VIEW, view, perspective(math.degrees(2 * math.atan(half)), near, far + margin))
+    projection = np.eye(4)
+    projection[0, 0] = projection[1, 1] = 1 / (half * region.view_distance)
+    near, far = near - margin, far + margin
+    projection[2, 2], projection[2, 3] = -2 / (far - near), -(far + near) / (far - near)
+    return Camera(FROM_VIEW, view, projection)
 
 
 def camera_object(view) -> bpy.types.Object:
@@ -113,4 +269,4 @@ class TWEED_OT_mask_new(bpy.types.Operator):
         self.report({"INFO"}, f"Paint white into '{image.name}' where the texture may change")
 
 
-CLASSES = (TWEED_OT_add_cameras, TWEED_OT_mask_new)
+CLASSES = (TWEED_OT_add_cameras, TWEED_OT_look_from, TWEED_OT_camera_from_view, TWEED_OT_mask_new)

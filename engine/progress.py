@@ -108,7 +108,7 @@ def bar_sink(stream=None, width: int = 28) -> Sink:
             filled = round(width * fields["i"] / n)
             eta = f"about {fields['eta_s']:.0f} s left" if fields["eta_s"] else ""
             stream.write(f"\r\033[K{label:<30} [{'#' * filled}{'.' * (width - filled)}] {eta}")
-            if fields["phase"] == "write":
+            if fields["phase"] == "write" and fields["i"] == fields["n"]:  # the last phase; a turntable has steps
                 stream.write("\n")
         elif event == "phase" or fields["i"] == fields["n"]:
             stream.write(f"{label} {fields['i']}/{fields['n']}\n" if fields["n"] else f"{label}\n")

@@ -16,13 +16,14 @@ from engine.denoiser import ViewDenoiser
 from engine.detail import Closer, detail_calls, look_closer
 from engine.finish.agreement import agreement
 from engine.finish.contact import contact_sheet
+from engine.finish.turntable import turntable
 from engine.given import edit_of, given_views
 from engine.made import Made, save_maps, save_owners, save_views
 from engine.mesh import Mesh
 from engine.methods import Method, Task
 from engine.models import Model
 from engine.models.view_attention import view_attention
-from engine.models.wishes import controls_of, style_of
+from engine.models.wishes import controls_of, multiview_of, style_of
 from engine.opening import open_job
 from engine.painting import begin
 from engine.peak import begin_peak, peak_memory
@@ -32,6 +33,8 @@ from engine.prompts import view_prompts
 from engine.raster.gbuffer import GBuffer, render_gbuffer
 from engine.spaces.uv import UVTexture
 from engine.warm import Models
+
+SEEN = 0.9  # of the area: below this the artist is told that much of the texture is a guess
 
 
 def run_job(
@@ -77,13 +80,14 @@ def run_job(
         views = (images.clamp(-1, 1) + 1) / 2
         work = begin(given, mesh, windows, job.cameras, rasterizer, settings, pixel_space.pairs, model, before, views)
         report.note(coverage=round(work.coverage, 4), agreement_db=agreement(views, pixel_space.pairs))
+        tell_unseen(job, work.coverage, progress.warn)
     with progress.phase("fill"):
         report.note(**work.complete())
         if keep is not None:
             keep(Made(job, mesh, model, rasterizer, views, pixel_space.pairs, work.texels, work.baked,
                       work.texture.reshape(-1, 3)[work.texels.index], work.texture))
 
-    with progress.phase("write"):
+    with progress.phase("write", settings["turntable"]):
         out = folder / OUTPUTS
         out.mkdir(exist_ok=True)
         files = work.write(out, report.png_text())
@@ -91,6 +95,9 @@ def run_job(
         if settings["contact_sheet"]:
             contact_sheet(mesh, work.texture, out / "contact.png", rasterizer)
             files["contact"] = "contact.png"
+        if settings["turntable"]:
+            turntable(mesh, work.texture, out / "turntable.webp", rasterizer, settings["turntable"], progress.step)
+            files["turntable"] = "turntable.webp"
         if settings["save_views"]:
             files.update(save_views(out, job.cameras, views), **save_maps(out, work.texels, work.baked))
         images = {name: f"{OUTPUTS}/{path}" for name, path in files.items()}
@@ -99,6 +106,13 @@ def run_job(
     result = {"status": "done", "images": images, "report": report.finish(progress.seconds), "error": None}
     write_result(folder, result)
     return result
+
+
+def tell_unseen(job: Job, coverage: float, warn: Callable[[str], None]) -> None:
+    """Say where much of the surface is a guess, and what would paint it. coverage: share 0..1 that some view sees."""
+    if coverage < SEEN and job.settings["start"] == "nothing":
+        remedy = "Add cameras there" if job.settings["rig"] == "scene" else "Extra Views adds cameras there"
+        warn(f"{1 - coverage:.0%} of the surface is seen by no view and continues what lies around it. {remedy}.")
 
 
 def bound(
@@ -115,5 +129,6 @@ def bound(
     return model.denoiser(
         prompts, avoids, controls, guidance, rescale, settings["control_scale"], settings["view_batch"] or None,
         view_attention(job.cameras, settings), (settings["guidance_start"], settings["guidance_end"]),
-        style_of(settings), tell=tell, **edit_of(settings, before),
+        style_of(settings), tell=tell, multiview=multiview_of(settings, gbuffer, mesh, job.cameras),
+        reuse=settings["reuse"], **edit_of(settings, before),
     )  # fmt: skip

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blender_addon.jobs import settings as schema
+from blender_addon.jobs.coverage import cameras_for
 from blender_addon.jobs.errors import UserError
 from blender_addon.jobs.folder import Job, MeshArrays, edited_size, inside, needs_texture, new_job_id, read_result, write_job
 from blender_addon.jobs.png import parse_header
-from blender_addon.jobs.rigs import build_rig
+from blender_addon.jobs.rigs import names_left
 from engine.mesh import Mesh
 from engine.mesh_image import base_color_of, texture_bytes
 from engine.mesh_io import load_mesh, save_glb
@@ -24,6 +25,7 @@ from engine.pictures import as_png
 def job_from_file(path: Path, values: Mapping) -> tuple[Job, Mesh]:
     """The job that textures the mesh in `path` with these settings, and the mesh itself."""
     settings = schema.resolve(values)
+    names_left(settings)
     mesh, notes = load_mesh(path)
     for note in notes:
         print(note, file=sys.stderr)
@@ -32,7 +34,7 @@ def job_from_file(path: Path, values: Mapping) -> tuple[Job, Mesh]:
         id=new_job_id(),
         settings=settings,
         mesh=arrays,
-        cameras=build_rig(settings["rig"], settings["views"], mesh.positions),
+        cameras=cameras_for(settings, arrays),
         objects=[{"name": path.stem}],
         origin={"command": "texture", "file": path.name},
     )
@@ -75,8 +77,8 @@ def texture_file(
 ) -> int:
     """Texture a mesh file. `run` runs a job folder and returns an exit code, which is passed on.
 
-    `out` receives `texture.png`, `<name>.glb`, `contact.png` and `report.json`; the job itself stays in `out/jobs`
-    so that it can be run again or sent along with a bug report.
+    `out` receives `texture.png`, `<name>.glb`, `contact.png`, `report.json` and what else was asked for (`turntable.webp`);
+    the job itself stays in `out/jobs` so that it can be run again or sent along with a bug report.
     """
     values, pictures = with_pictures(path, values, files)
     job, mesh = job_from_file(path, {"contact_sheet": True, **values})
@@ -90,7 +92,8 @@ def texture_file(
     if code != 0 or result is None or result["status"] != "done":
         return code
     for name, relative in result["images"].items():
-        shutil.copyfile(inside(folder, relative), out / ("texture.png" if name == "base_color" else f"{name}.png"))
+        kind = Path(relative).suffix
+        shutil.copyfile(inside(folder, relative), out / ("texture.png" if name == "base_color" else f"{name}{kind}"))
     (out / "report.json").write_text(json.dumps(result["report"], indent=1), encoding="utf-8")
     tiles = [name for name in result["images"] if name.startswith("base_color.")]
     if tiles:

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from blender_addon.jobs.coverage import cameras_for
 from blender_addon.jobs.errors import Cancelled, TweedError
 from blender_addon.jobs.files import atomic_write_bytes, atomic_write_json, atomic_write_text
 from blender_addon.jobs.folder import VERSION, Job, new_job_id, read_result, write_job
-from blender_addon.jobs.rigs import views_of
 from blender_addon.jobs.settings import resolve
 from engine.made import Made
 from engine.measure.judge import Reader, reader
@@ -35,6 +35,7 @@ from engine.report import ASIDE
 from engine.texture import job_from_file
 
 METRICS = 3  # raise when a measure's definition changes: kept cells are then made again
+CAMERAS = ("rig", "views", "extra_views", "lens", "skip_views", "view_prompts")  # settings that say where they stand
 REFERENCES = 2  # rounds of single views per mesh and prompt
 PAPER = 0.95
 Run = Callable[[Path, Callable[[Made], None]], str]
@@ -156,8 +157,8 @@ class Trials:
     def _fresh(self, job: Job, digest: str, settings: dict, key: str) -> tuple[dict[str, float], str]:
         """Run and measure; (scores, error)."""
         cameras = job.cameras
-        if any(settings[name] != job.settings[name] for name in ("rig", "views", "lens", "skip_views", "view_prompts")):
-            cameras = views_of(settings, job.mesh.positions)
+        if any(settings[name] != job.settings[name] for name in CAMERAS):
+            cameras = cameras_for(settings, job.mesh)
         folder = write_job(self.out / "jobs", replace(job, id=new_job_id(), settings=settings, cameras=cameras))
         made: list[Made] = []
         status = self.run(folder, made.append)

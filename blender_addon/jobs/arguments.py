@@ -41,6 +41,8 @@ def _add(group: Any, setting: Setting) -> None:
         group.add_argument(*flags, action=argparse.BooleanOptionalAction, **options)
         return
     metavar = {int: "N", float: "X", str: "TEXT"}[setting.type]
+    if setting.joined:
+        options |= {"action": "append", "help": text.replace("(default", "May be given several times. (default")}
     group.add_argument(*flags, type=_parser(setting), metavar="NAME" if setting.choices else metavar, **options)
 
 
@@ -76,5 +78,10 @@ def _preset(text: str) -> dict[str, Any]:
 def from_namespace(namespace: argparse.Namespace) -> dict[str, Any]:
     """Gives the settings that were given on the command line, checked, without the defaults; a preset's come first."""
     found = {name: getattr(namespace, name, None) for name in SETTINGS}
-    given = {name: value for name, value in found.items() if value is not None}
+    given = {name: _whole(SETTINGS[name], value) for name, value in found.items() if value is not None}
     return {**(getattr(namespace, "preset", None) or {}), **given}
+
+
+def _whole(setting: Setting, value: Any) -> Any:
+    """The texts of a flag that was given several times, as one."""
+    return setting.check(setting.joined.join(value)) if isinstance(value, list) else value

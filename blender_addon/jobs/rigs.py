@@ -4,15 +4,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
 
 import numpy as np
 
 from .errors import MeshError, SettingsError
 from .records import Camera
+from .view_lists import read_names, read_words
 
 FOV = 35.0  # degrees; a long lens keeps the same pixels per metre over the whole object
 FILL = 0.94  # share of the frame the object takes in the view where it looks largest
-RIGS = ("auto", "ring")
+CORNER = math.degrees(math.atan(math.sqrt(0.5)))  # elevation of a cube's corner seen from its centre
 
 _OCTANTS = ("front", "front right", "right", "back right", "back", "back left", "left", "front left")
 _CHUNK = 1 << 14  # points at a time; the products stay in the processor's cache
@@ -24,14 +29,84 @@ def build_rig(name: str, n: int, positions: np.ndarray, aspect: float = 1.0) -> 
     `positions` [V,3] world; points that are not finite are left out. `aspect` is width / height. The
     cameras look at the centre of the bounding box, from as near as the tightest view allows: there the
     object fills FILL of the frame, in the others it stays inside. "auto" covers the object all around,
-    from above and (n >= 6) from below; "ring" is level. The rig "scene" is made by the add-on.
+    from above and (n >= 6) from below; "ring" is level; "box" looks squarely at the sides of the bounding
+    box, then at its corners and edges (`box_angles`); "sphere" spreads the views evenly (`sphere_angles`).
+    The rig "scene" is made by the add-on.
     """
+    return rig_at(angles_of(name, n), positions, aspect)
+
+
+def angles_of(name: str, n: int) -> list[tuple[float, float]]:
+    """Gives the (azimuth, elevation) pairs of a rig's n views. SettingsError for a rig or a number there cannot be."""
     if name not in RIGS:
-        action = "Run the job from Blender, or choose auto or ring." if name == "scene" else ""
-        raise SettingsError(f"No cameras can be made here for rig {name!r}; allowed: auto, ring.", action, key="rig")
+        allowed = ", ".join(RIGS)
+        action = f"Run the job from Blender, or choose one of {allowed}." if name == "scene" else ""
+        raise SettingsError(f"No cameras can be made here for rig {name!r}; allowed: {allowed}.", action, key="rig")
     if n < 1:
         raise SettingsError(f"{n} views are too few; allowed: at least 1.", key="views")
-    return rig_at(auto_angles(n) if name == "auto" else _circle(n, [0.0]), positions, aspect)
+    return list(RIGS[name](n))
+
+
+@cache
+def view_names(name: str, n: int) -> tuple[str, ...]:
+    """Gives the names of a rig's views. SettingsError as in `angles_of`."""
+    return tuple(_names(angles_of(name, n)))
+
+
+def names_left(settings: Mapping[str, Any], names: Sequence[str] | None = None) -> list[str]:
+    """Gives the names of the views that are not left out; of the rig's views if none are given.
+
+    SettingsError where a name in `skip_views` or `view_prompts` is no view's, and where no view is left.
+    """
+    if names is None:
+        names = view_names(settings["rig"], settings["views"])
+    skipped = read_names(settings["skip_views"])
+    for key, given in (("skip_views", skipped), ("view_prompts", read_words(settings["view_prompts"]))):
+        unknown = [name for name in given if name not in names]
+        if unknown:
+            raise SettingsError(f"There is no view named {unknown[0][:60]!r} ({key}); views are: {', '.join(names)}.", key=key)
+    left = [name for name in names if name not in skipped]
+    if not left:
+        raise SettingsError(f"All {len(names)} views are left out (skip_views).", "Leave at least one of them in.",
+                            key="skip_views")  # fmt: skip
+    return left
+
+
+def views_of(settings: Mapping[str, Any], positions: np.ndarray) -> tuple[Camera, ...]:
+    """Gives the cameras of a job with these settings: those of its rig that are not left out, with their words."""
+    cameras = build_rig(settings["rig"], settings["views"], positions)
+    return wished(parallel(cameras, positions) if settings["lens"] == "parallel" else cameras, settings)
+
+
+def parallel(cameras: Sequence[Camera], positions: np.ndarray) -> tuple[Camera, ...]:
+    """Gives square cameras parallel lenses of one scale: in the view where the points [V,3] spread most they fill FILL."""
+    points = np.asarray(positions, np.float64).reshape(-1, 3)
+    points = points[np.isfinite(points).all(axis=1)]
+    seen = [points @ camera.view[:3, :3].T + camera.view[:3, 3] for camera in cameras]
+    half = max(float(np.abs(one[:, :2]).max()) for one in seen) / FILL or 1.0
+    found = []
+    for camera, one in zip(cameras, seen, strict=True):
+        near, far = -float(one[:, 2].max()) - half, -float(one[:, 2].min()) + half
+        lens = np.diag([1 / half, 1 / half, -2 / (far - near), 1.0])
+        lens[2, 3] = -(far + near) / (far - near)
+        found.append(replace(camera, projection=lens))
+    return tuple(found)
+
+
+def wished(cameras: tuple[Camera, ...], settings: Mapping[str, Any]) -> tuple[Camera, ...]:
+    """Leaves out the cameras of `skip_views` and gives the others the words of `view_prompts`; see `names_left`."""
+    left, words = names_left(settings, [camera.name for camera in cameras]), read_words(settings["view_prompts"])
+    return tuple(replace(camera, prompt=words.get(camera.name, camera.prompt)) for camera in cameras if camera.name in left)
+
+
+def views_on(settings: Mapping[str, Any]) -> int:
+    """Counts the views of a job with these settings, without a mesh; where the rig is not known, all are counted."""
+    views = settings.get("views", 0)
+    try:
+        skipped = read_names(settings.get("skip_views", ""))
+        return sum(name not in skipped for name in view_names(settings["rig"], views)) if skipped else views
+    except (KeyError, SettingsError):
+        return views
 
 
 def rig_at(angles: list[tuple[float, float]], positions: np.ndarray, aspect: float = 1.0) -> tuple[Camera, ...]:
@@ -41,7 +116,7 @@ def rig_at(angles: list[tuple[float, float]], positions: np.ndarray, aspect: flo
     points = points if finite.all() else points[finite]
     if len(points) == 0:
         raise MeshError("The mesh has no vertices for the cameras to look at.", "Select an object with geometry.")
-    centre, frames, distance, reaches = _fit(points, [_direction(*angle) for angle in angles], aspect)
+    centre, frames, distance, reaches = _fit(points, np.stack([_axes(*angle) for angle in angles]), aspect)
     cameras = []
     for label, frame, (nearest, furthest) in zip(_names(angles), frames, reaches, strict=True):
         view = look_at(centre + distance * frame[2], centre, frame[1])
@@ -75,6 +150,69 @@ def auto_angles(n: int) -> list[tuple[float, float]]:
     return [*angles, (0.0, 85.0), (0.0, -75.0)]
 
 
+def ring_angles(n: int) -> list[tuple[float, float]]:
+    """Gives n level views, evenly around."""
+    return _circle(n, [0.0])
+
+
+def box_angles(n: int) -> list[tuple[float, float]]:
+    """Gives the first n of the 26 directions of a box, as of a cube: squarely at the sides, then slantwise.
+
+    The sides (front, right, back, left; of two views front and back), top and bottom, the eight corners in
+    opposite pairs, the four upright edges, the four upper and the four lower ones. SettingsError beyond those.
+    """
+    sides = [(90.0 * i, 0.0) for i in range(4)]
+    corners = [((azimuth + turn) % 360, sign * CORNER)
+               for azimuth in (45.0, 135.0, 225.0, 315.0) for turn, sign in ((0.0, 1), (180.0, -1))]  # fmt: skip
+    upright = [(45.0 + 90.0 * i, 0.0) for i in range(4)]
+    slanting = [(90.0 * i, sign * 45.0) for sign in (1, -1) for i in range(4)]
+    found = [*sides, (0.0, 90.0), (0.0, -90.0), *corners, *upright, *slanting]
+    if n > len(found):
+        raise SettingsError(f"A box has {len(found)} directions to look from and {n} views are wanted (views); "
+                            f"allowed for the rig box: 1 to {len(found)}.", "Choose fewer views, or the rig sphere.", key="views")
+    return [sides[0], sides[2]] if n == 2 else found[:n]
+
+
+@cache
+def sphere_angles(n: int) -> list[tuple[float, float]]:
+    """Gives n views spread evenly over the sphere, one of them the front, the nearest to that first.
+
+    Points that repel each other like electric charges (Thomson's problem), from a Fibonacci lattice: 4 views are a
+    tetrahedron, 6 the sides of a cube, 12 an icosahedron; the nearest two lie 5 to 20 % further apart than in
+    the lattice. Turned so that one is the front, and the one nearest to a right angle from it is level.
+    """
+    number = np.arange(n)
+    height, turn = 1 - (2 * number + 1) / n, number * math.pi * (3 - math.sqrt(5))
+    points = np.stack([np.sin(turn), -np.cos(turn), np.zeros(n)], 1) * np.sqrt(1 - height**2)[:, None]
+    points[:, 2] = height
+    speed = np.zeros_like(points)
+    for _ in range(400):  # steepest descent with momentum; the force on a charge grows as n^1.5 over their distance
+        apart = points[:, None] - points
+        push = np.maximum(np.einsum("ijk,ijk->ij", apart, apart), 1e-12)
+        np.fill_diagonal(push, np.inf)
+        push = push**-1.5
+        speed = 0.9 * speed + 0.3 / n**1.5 * (push.sum(1)[:, None] * points - push @ points)
+        speed -= (speed * points).sum(1, keepdims=True) * points
+        points = points + speed
+        points /= np.linalg.norm(points, axis=1, keepdims=True)
+    return _from_front(points)
+
+
+def _from_front(points: np.ndarray) -> list[tuple[float, float]]:
+    """Turns directions [n,3] so that the first is the front and another is level; gives angles, nearest first."""
+    front = points[0]
+    square = int(np.argmin(np.round(np.abs(points @ front), 6)))
+    right = points[square] - (points[square] @ front) * front
+    if not np.linalg.norm(right) > 1e-6:  # one view, or two that are opposite
+        right = np.cross([0.0, 1.0, 0.0] if abs(front[1]) < 0.9 else [1.0, 0.0, 0.0], front)
+    right = right / np.linalg.norm(right)
+    x, y, z = (points @ axis for axis in (right, -front, np.cross(right, -front)))
+    azimuth = np.where(np.abs(z) < 0.9999, np.round(np.degrees(np.arctan2(x, -y)), 3) % 360, 0.0)
+    elevation = np.round(np.degrees(np.arcsin(z.clip(-1, 1))), 3) + 0.0  # no minus zero
+    near = np.round(y, 3)  # -1 for the front
+    return [(float(azimuth[i]), float(elevation[i])) for i in np.lexsort((azimuth, -elevation, near))]
+
+
 def _circle(n: int, elevations: list[float], offset: float = 0.0) -> list[tuple[float, float]]:
     return [(360.0 * (i + offset) / n, elevations[i % len(elevations)]) for i in range(n)]
 
@@ -89,16 +227,20 @@ def _share(total: int, weights: list[float]) -> list[int]:
     return counts
 
 
-def _direction(azimuth: float, elevation: float) -> np.ndarray:
-    """Gives the unit vector from the object to the camera."""
+def _axes(azimuth: float, elevation: float) -> np.ndarray:
+    """Gives the axes [3,3] of a camera there, rows right, up, back (from the object to the camera)."""
     turn, rise = math.radians(azimuth), math.radians(elevation)
-    return np.array([math.sin(turn) * math.cos(rise), -math.cos(turn) * math.cos(rise), math.sin(rise)])
+    back = np.array([math.sin(turn) * math.cos(rise), -math.cos(turn) * math.cos(rise), math.sin(rise)])
+    if abs(math.cos(rise)) > 2e-3:
+        return _frame(back)
+    # straight from above or below, where +Z is no "up": what it tends to on the way there
+    return _frame(back, np.array([-math.sin(turn) * math.sin(rise), math.cos(turn) * math.sin(rise), 0.0]))
 
 
 def _fit(
-    points: np.ndarray, directions: list[np.ndarray], aspect: float
+    points: np.ndarray, frames: np.ndarray, aspect: float
 ) -> tuple[np.ndarray, np.ndarray, float, list[tuple[float, float]]]:
-    """Finds the nearest common distance at which all points stay within FILL of every frame.
+    """Finds the nearest common distance at which all points stay within FILL of every frame [N,3,3] (rows right, up, back).
 
     A point with camera coordinates (x, y, z) about the centre is inside when distance >= z + |x| / k, k
     the tangent of the filled half angle: linear in the point, so the largest of a few dot products.
@@ -106,7 +248,6 @@ def _fit(
     smallest z.
     """
     centre = (points.min(axis=0) + points.max(axis=0)) / 2
-    frames = np.stack([_frame(direction) for direction in directions])
     slope_y = FILL * math.tan(math.radians(FOV) / 2)
     slope_x = slope_y * aspect
     right, up, back = frames[:, 0], frames[:, 1], frames[:, 2]
@@ -157,6 +298,14 @@ def perspective(fov: float, near: float, far: float, aspect: float = 1.0) -> np.
     projection[2, 3] = -2 * far * near / (far - near)
     projection[3, 2] = -1
     return projection
+
+
+RIGS: dict[str, Callable[[int], list[tuple[float, float]]]] = {
+    "auto": auto_angles,
+    "ring": ring_angles,
+    "box": box_angles,
+    "sphere": sphere_angles,
+}
 
 
 def direction(camera: Camera) -> str:

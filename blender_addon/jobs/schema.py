@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import numbers
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,9 @@ class Setting:
 
     `minimum`/`maximum` are inclusive; for text they bound its length. `special` is one value outside
     the range with a meaning of its own (`special_help`), such as -1 for "the model's own".
-    `choice_help` runs parallel to `choices`. `aliases` are extra command-line flags.
+    `choice_help` runs parallel to `choices`. `aliases` are extra command-line flags. `reads` takes a text
+    apart, ValueError saying what is wrong with it; with `joined` a text's flag may be given several times,
+    and the texts are put together with this between them.
     """
 
     name: str
@@ -43,6 +46,8 @@ class Setting:
     unit: str = ""
     used_by: tuple[str, ...] = EVERY_METHOD
     aliases: tuple[str, ...] = ()
+    reads: Callable[[str], Any] | None = None
+    joined: str = ""
 
     @property
     def allowed(self) -> str:
@@ -116,6 +121,11 @@ class Setting:
             raise SettingsError(
                 f"{self.label} ({self.name}) has {len(text)} characters; allowed: {self.allowed}.", key=self.name
             )
+        if self.reads is not None:
+            try:
+                self.reads(text)
+            except ValueError as fault:
+                raise SettingsError(f"{self.label} ({self.name}) {fault}.", key=self.name) from None
         return text
 
     def _refuse(self, value: Any) -> SettingsError:

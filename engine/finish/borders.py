@@ -22,6 +22,7 @@ from .seams import REACH, correct
 from .sheet import Sheet
 
 FEWEST = 4.0  # texels
+ALONG = 8.0   # squared texels, see `seams.ALONG`: wider than there, since a step between two texels is noisy
 FAINT = np.float32(0.5 / 255)  # a smaller step is left
 
 
@@ -43,7 +44,7 @@ def level_borders(mesh: Mesh, sheets: Sequence[Sheet]) -> None:
         reach = max(REACH * sheet.uv.size / 1024, FEWEST)
         for side, sign in ((0, np.float32(0.5)), (1, np.float32(-0.5))):
             correct(sheet, charts, found.place, found.chart, sign * found.step, np.ones(len(found.step), np.float32), reach,
-                    found.views[:, side])  # fmt: skip
+                    found.views[:, side], ALONG)  # fmt: skip
 
 
 def find_borders(sheet: Sheet, charts: np.ndarray) -> Borders:
@@ -93,7 +94,7 @@ def scan(ids, charts, owner, image, count, place, chart, views, step):
                         jump[k] = rest if abs(rest) < abs(plain) else plain
                     largest = max(largest, abs(jump[k]))
                 if largest <= max(FAINT, beside):
-                    continue
+                    jump[:] = 0
                 n = count[0]
                 count[0] += 1
                 if n < len(chart):

@@ -197,7 +197,7 @@ def read_edges(first, last, places, inside, along, ids, charts, own, image, owne
 
 
 def correct(sheet: Sheet, charts: np.ndarray, places: np.ndarray, own: np.ndarray, change: np.ndarray, firm: np.ndarray,
-            reach: float, views: np.ndarray | None = None) -> None:  # fmt: skip
+            reach: float, views: np.ndarray | None = None, along: float = ALONG) -> None:  # fmt: skip
     """Add `change` f32[K,3] at the places f64[K,2] (row, column) of charts `own` i32[K], fading over `reach` texels.
 
     firm: f32[K] in 0..1, the share of the change that texels take which a view has seen. views: i16[K], only texels that
@@ -216,7 +216,7 @@ def correct(sheet: Sheet, charts: np.ndarray, places: np.ndarray, own: np.ndarra
             first, last = edges[n]
             if last > first:
                 fade_band(rows.start, image[rows], ids[rows], owner[rows], charts, places[first:last], own[first:last],
-                          change[first:last], firm[first:last], views[first:last], reach, ALONG)  # fmt: skip
+                          change[first:last], firm[first:last], views[first:last], reach, along)  # fmt: skip
 
     spread(len(bands), worker)
 

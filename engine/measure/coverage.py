@@ -35,9 +35,8 @@ def left_black(texture: np.ndarray, made: Made) -> np.ndarray:
         return left
     baked = bake_views(made.views, part(made.texels, chosen), made.mesh, made.job.cameras, made.rasterizer, bands=())
     painted = (baked.owner >= 0) & (baked.colour < DARK).all(1)
-    known = np.flatnonzero(made.baked.owner >= 0)
-    if len(known):
-        unseen = np.flatnonzero(baked.owner < 0)
+    known, unseen = np.flatnonzero(made.baked.owner >= 0), np.flatnonzero(baked.owner < 0)
+    if len(known) and len(unseen):
         tree = cKDTree(made.texels.position[known])
         _, near = tree.query(made.texels.position[chosen[unseen]], k=min(AROUND, len(known)))
         around = made.colour[known[near.reshape(len(unseen), -1)]].mean(1)

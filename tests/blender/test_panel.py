@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Panel.draw in every state, with a layout that fails on unknown operators and properties."""
 
+import re
+import runpy
 import types
+from dataclasses import replace
+from pathlib import Path
 
 import bpy
 import pytest
@@ -35,9 +39,9 @@ def test_idle(panel, draw, cold):
 def test_plan_follows_quality_and_size(panel, draw):
     group = bpy.context.scene.tweed
     group.quality = "high"
-    assert "10 views · 2K" in texts(draw(panel))
+    assert "10 views (up to 2 more) · 2K" in texts(draw(panel))
     group.size = "4096"
-    assert "10 views · 4K" in texts(draw(panel))
+    assert "10 views (up to 2 more) · 4K" in texts(draw(panel))
 
 
 def test_nothing_selected(panel, draw):
@@ -78,6 +82,20 @@ def test_running_then_done(panel, draw, pump, cold):
     assert "Done in" in texts(log) and "seed" in texts(log)
     assert {"tweed.revert", "tweed.compare", "tweed.generate"} <= set(operators(log))
     assert "Ready · fake" in texts(log)
+
+
+def test_nvdiffrast_is_named_where_it_draws(panel, draw, pump, cold):
+    """Its licence is not one to sell work under: an artist on a card must read that beside the engine."""
+    from bl_ext.tweeddev.tweed import client, session
+
+    assert client._usable({"nvdiffrast": "it is not installed", "numba": "ok"}) == ("numba",)
+    bpy.ops.tweed.generate(prompt="x", texture_size=64, objects="Cube")
+    pump.turn()
+    assert "nvdiffrast" not in texts(draw(panel))
+    session.now.engine.info = replace(session.now.engine.info, rasterizers=("nvdiffrast", "numba"))
+    assert "research and evaluation only" in " ".join(texts(draw(panel)).split())
+    bpy.context.scene.tweed.rasterizer = "numba"
+    assert "nvdiffrast" not in texts(draw(panel))
 
 
 def test_failed_and_kept(panel, draw, pump, cube):
@@ -125,6 +143,7 @@ def test_preferences_draw(draw):
     log = []
     panel = types.SimpleNamespace(
         layout=Layout(log),
+        engine_where="HERE",
         engine_root="",
         engine_python="",
         device="auto",
@@ -206,3 +225,24 @@ def test_the_catalogue_speaks_where_no_job_has_been(panel, draw, monkeypatch):
     assert "About 11 of 8 GB; its parts will take turns" in texts(draw(panel))
     group.memory = "keep"
     assert "needs about 11 GB to stay on Card, 8 GB. Set Memory to Auto" in texts(draw(panel))
+
+
+def test_a_number_that_stands_for_something_else_says_so(cube, draw):
+    from bl_ext.tweeddev.tweed import subpanels
+
+    def said():
+        log = draw([subpanels.TWEED_PT_output])
+        return {log[i][1]: log[i + 1][1] for i in range(len(log) - 1) if log[i][0] == "prop" and log[i + 1][0] == "label"}
+
+    assert said() == {"turntable": "off"}
+    bpy.context.scene.tweed.turntable, bpy.context.scene.tweed.preview_every = 24, 0
+    assert said() == {"preview_every": "off"}
+
+
+def test_the_examples_of_the_docs_run(cube, tmp_path):
+    """docs/panel.md, "From scripts", as it stands."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / "panel.md").read_text("utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert example.count("bpy.ops.tweed") >= 3
+    (tmp_path / "example.py").write_text("import bpy\n" + example, "utf-8")
+    runpy.run_path(str(tmp_path / "example.py"))

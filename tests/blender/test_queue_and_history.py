@@ -138,8 +138,8 @@ def test_subpanels_draw_every_setting_and_the_history(tweed, draw):
     shown = {name for kind, name in log if kind == "prop"}
     group = bpy.context.scene.tweed
     wanted = {n for n, s in SETTINGS.items() if hasattr(group, n) and group.method in s.used_by}
-    on_main = {"prompt", "avoid", "quality", "seed"}
-    assert wanted - on_main <= shown
+    on_main, as_rows = {"prompt", "avoid", "quality", "seed"}, {"view_prompts", "skip_views"}
+    assert wanted - on_main - as_rows <= shown and {"use_0", "words_7"} <= shown
     assert "listed" in " ".join(str(text) for kind, text in log if kind == "label")
     assert {"tweed.apply_result", "tweed.redo_settings", "tweed.forget_job"} <= {n for k, n in log if k == "operator"}
 

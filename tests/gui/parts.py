@@ -85,4 +85,55 @@ def opened(name: str) -> None:
 gui.py(f"{GROUP}.__setattr__('model', 'stabilityai/sdxl-turbo')")
 for name in ("model", "edit", "machine", "cameras"):
     opened(name)
+
+# the views of a rig: a real click on a tick, real typing beside it, and a camera from the 3D view
+gui.py(f"{GROUP}.__setattr__('rig', 'box')")
+gui.py(f"{GROUP}.__setattr__('views', 6)")
+
+
+def on_row(view: str, what: str) -> None:
+    """The pointer on a button of the view's row: from the row's last button, which the scan finds, to the left."""
+    gui.hover(f'look_from(view="{view}")')
+    x, y = next(place for name, place in gui.seen.items() if f'view="{view}"' in name)
+    assert any(gui.move(left, y) or what in gui.under() for left in range(x - 40, x - 240, -8)), what
+
+
+with gui.alone("cameras"):
+    on_row("top", "rows.use_4")
+    gui.x("mousedown", 1, "sleep", "0.06", "mouseup", 1)
+    gui.wait(f"{GROUP}.skip_views == 'top'", 10)
+    on_row("front", "rows.words_0")
+    gui.x("click", "--repeat", 2, "--delay", 60, 1)
+    time.sleep(0.4)
+    gui.x("type", "--delay", "30", "a door, red")
+    gui.key("Return")
+    gui.wait(f"{GROUP}.view_prompts != ''", 10)
+    assert gui.py(f"[{GROUP}.skip_views, {GROUP}.view_prompts]") == ["top", "front = a door\\, red"]
+    picture("23-rows")
+    gui.key("ctrl+z")
+    gui.wait(f"{GROUP}.view_prompts == ''", 10)
+    assert gui.py(f"{GROUP}.skip_views") == "top"
+    gui.press("tweed.look_from(view=\"back\")")
+    gui.wait("area_region()[1].spaces.active.region_3d.view_matrix[2][1] > 0.999", 10)  # the 3D view's back is +Y
+    picture("24-look-from")
+    gui.py("area_region()[1].spaces.active.region_3d.view_rotation = __import__('mathutils').Euler((1.1, 0, 0.7)).to_quaternion()")
+    gui.py("area_region()[1].spaces.active.region_3d.view_distance = 12")
+    gui.press("tweed.camera_from_view")
+    gui.wait(f"{GROUP}.rig == 'scene'", 10)
+    picture("25-from-view")
+gui.py("bpy.context.view_layer.update()")
+CLOSE = (
+    "(lambda o, s: [max(abs(a - b) for x, y in zip(o.matrix_world.inverted(), s.region_3d.view_matrix) for a, b in zip(x, y)),"
+    " 1 / __import__('math').tan(o.data.angle / 2), s.region_3d.window_matrix[0][0]])"
+    "(bpy.data.objects['Tweed From View'], area_region()[1].spaces.active)"
+)
+away, own, shown = gui.py(CLOSE)
+assert away < 1e-4, "it stands where the 3D view looks from"
+assert own > shown, "the cube is smaller than the window"
+FRAME = (
+    "(lambda s, r: (lambda reach: [s.region_3d.window_matrix[0][0] * reach * r.width / max(r.width, r.height),"
+    " s.region_3d.window_matrix[1][1] * reach * r.height / max(r.width, r.height)])(36 / s.lens))"
+    "(area_region()[1].spaces.active, area_region('VIEW_3D', 'WINDOW')[2])"
+)
+assert all(abs(value - 1) < 1e-3 for value in gui.py(FRAME)), "half the longer side is seen at 36 mm / lens"
 assert gui.quit() == 0

@@ -28,6 +28,7 @@ from blender_addon.jobs.folder import (
 from blender_addon.jobs.presets import differences, read_preset, write_preset
 from blender_addon.jobs.rigs import FILL, build_rig
 from blender_addon.jobs.settings import SETTINGS, check, resolve
+from blender_addon.jobs.view_lists import words_line
 
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=60)
 floats = st.floats(allow_nan=False, allow_infinity=False)
@@ -45,6 +46,8 @@ def value_of(setting):
         return st.sampled_from(setting.choices)
     if setting.type is bool:
         return st.booleans()
+    if setting.name == "view_prompts":
+        return st.dictionaries(text.map(str.strip).filter(bool), text, max_size=3).map(words_line)
     if setting.type is str:
         return text.map(str.strip).filter(lambda value: len(value) >= setting.minimum)
     if setting.type is int:
@@ -185,7 +188,7 @@ points = nps.arrays(
 )
 
 
-@given(points, st.sampled_from(["auto", "ring"]), st.integers(1, 24), st.sampled_from([1.0, 1.5, 0.6]))
+@given(points, st.sampled_from(["auto", "ring", "box", "sphere"]), st.integers(1, 24), st.sampled_from([1.0, 1.5, 0.6]))
 def test_any_points_are_in_every_frame(positions, rig, n, aspect):
     homogeneous = np.concatenate([positions.astype(np.float64), np.ones((len(positions), 1))], axis=1)
     for camera in build_rig(rig, n, positions, aspect):

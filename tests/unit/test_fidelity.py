@@ -323,6 +323,19 @@ def test_size_does_not_matter(stages, scale):
     assert done.coverage > 0.7 and -10 * np.log10((error[seen] ** 2).mean()) > 24
 
 
+def test_two_million_triangles():
+    """As a mesh of a scan or a sculpture has: the texture is that of the same torus of five thousand."""
+    found = {}
+    for columns in (72, 1416):
+        mesh = mesh_of(shapes.torus(columns, columns // 2))
+        cameras = build_rig("auto", 3, mesh.positions)
+        found[len(mesh.triangles)] = finish(rendered_views(mesh, cameras, 64, samples=1), mesh, cameras, RASTERIZER, 128)
+    few, many = found.values()
+    assert list(found)[1] > 2_000_000 and abs(few.coverage - many.coverage) < 0.03
+    both = (few.sheet.owner >= 0) & (many.sheet.owner >= 0)
+    assert both.mean() > 0.3 and np.abs(few.image - many.image)[both].mean() < 0.02
+
+
 def test_mirrored_halves_show_one_picture():
     """Both halves on the same texels: the finished texture is that of one of them, whole, and nothing is averaged."""
     half = shapes.grid(16, 16, lambda s, t: np.stack([0.05 + s, 0.3 * np.sin(3 * t), 2 * t - 1], 1))

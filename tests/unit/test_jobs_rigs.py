@@ -8,9 +8,26 @@ import pytest
 
 from blender_addon.jobs.errors import MeshError, SettingsError
 from blender_addon.jobs.records import Camera
-from blender_addon.jobs.rigs import FILL, RIGS, auto_angles, build_rig, direction, look_at, perspective
+from blender_addon.jobs.rigs import (
+    FILL,
+    RIGS,
+    auto_angles,
+    box_angles,
+    build_rig,
+    direction,
+    look_at,
+    names_left,
+    perspective,
+    sphere_angles,
+    view_names,
+    views_of,
+    views_on,
+    wished,
+)
+from blender_addon.jobs.settings import SETTINGS, resolve
 
 COUNTS = [*range(1, 17), 20, 24, 33, 48, 64]
+OF_RIGS = [(rig, n) for rig in RIGS for n in COUNTS if rig != "box" or n <= 26]
 
 
 def eye(camera):
@@ -44,31 +61,30 @@ def cloud(kind):
 KINDS = ["ball", "cube", "pole", "plate", "grain", "city", "far", "spike along the view", "dot", "origin"]
 
 
-@pytest.mark.parametrize("rig", RIGS)
-@pytest.mark.parametrize("n", COUNTS)
+@pytest.mark.parametrize(("rig", "n"), OF_RIGS)
 def test_rig_has_n_named_views(rig, n):
     cameras = build_rig(rig, n, cloud("ball"))
     names = [camera.name for camera in cameras]
     assert len(cameras) == n == len(set(names)) and names[0] == "front"
+    assert view_names(rig, n) == tuple(names)
 
 
 @pytest.mark.parametrize("aspect", [1.0, 16 / 9, 0.5])
-@pytest.mark.parametrize("n", [1, 2, 6, 8, 10, 24])
+@pytest.mark.parametrize(("rig", "n"), [("auto", n) for n in (1, 2, 6, 8, 10, 24)] + [("box", 6), ("box", 26), ("sphere", 9)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_point_is_in_every_frame_and_between_near_and_far(kind, n, aspect):
+def test_every_point_is_in_every_frame_and_between_near_and_far(kind, rig, n, aspect):
     points = cloud(kind)
     largest = 0.0
-    for camera in build_rig("auto", n, points, aspect):
+    for camera in build_rig(rig, n, points, aspect):
         x, y, z, w = clip(camera, points).T
         assert (w > 0).all() and (np.abs(z) < w).all()
         largest = max(largest, float((np.abs(np.stack([x, y])) / w).max()))
     assert largest < FILL + 1e-6
-    if kind not in ("dot", "origin", "spike along the view"):
+    if kind not in ("dot", "origin", "spike along the view") or (rig == "box" and kind == "spike along the view"):
         assert largest > FILL - 1e-6, "the tightest view is not filled"
 
 
-@pytest.mark.parametrize("n", COUNTS)
-@pytest.mark.parametrize("rig", RIGS)
+@pytest.mark.parametrize(("rig", "n"), OF_RIGS)
 def test_cameras_look_at_the_centre_from_one_distance_upright(rig, n):
     points = cloud("cube") * [1, 2, 3] + [5, 6, 7]
     centre = (points.min(0) + points.max(0)) / 2
@@ -81,7 +97,8 @@ def test_cameras_look_at_the_centre_from_one_distance_upright(rig, n):
         assert np.linalg.det(axes) == pytest.approx(1), "left-handed"
         np.testing.assert_allclose((camera.view @ [*centre, 1])[:2], 0, atol=1e-12)
         assert (camera.view @ [*centre, 1])[2] < 0, "looks away"
-        assert abs(axes[0, 2]) < 1e-12 and axes[1, 2] > 0, "world up is not up in the picture"
+        assert abs(axes[0, 2]) < 1e-12, "the horizon is not level"
+        assert axes[1, 2] > 0 or abs(axes[2, 2]) > 0.999, "world up is not up in the picture"
         assert camera.projection[0, 0] == cameras[0].projection[0, 0]
 
 
@@ -116,6 +133,101 @@ def test_auto_rig_leaves_no_direction_far_from_a_camera(n, angle):
     assert worst < angle, f"{worst:.1f} degrees"
 
 
+def directions(angles):
+    """Unit vectors from the object to the cameras, from the definition of azimuth and elevation."""
+    turn, rise = np.radians(np.array(angles)).T
+    return np.stack([np.sin(turn) * np.cos(rise), -np.cos(turn) * np.cos(rise), np.sin(rise)], 1)
+
+
+SIX = {"front": (0, -1, 0), "right": (1, 0, 0), "back": (0, 1, 0), "left": (-1, 0, 0), "top": (0, 0, 1), "bottom": (0, 0, -1)}
+
+
+def test_six_views_of_a_box_look_squarely_at_its_sides():
+    points = cloud("cube") * [1, 2, 3]
+    cameras = {camera.name: camera for camera in build_rig("box", 6, points)}
+    assert list(cameras) == list(SIX)
+    ups = {"top": (0, 1, 0), "bottom": (0, -1, 0)}  # as in a view almost from there, turned on from the front
+    for name, side in SIX.items():
+        axes = cameras[name].view[:3, :3]
+        np.testing.assert_allclose(axes[2], side, atol=1e-12)
+        np.testing.assert_allclose(axes[1], ups.get(name, (0, 0, 1)), atol=1e-12)
+    almost = look_at(directions([(0, -89)])[0], [0, 0, 0])[:3, :3]
+    assert cameras["bottom"].view[1, :3] @ almost[1] > 0.99
+    assert {name: direction(camera) for name, camera in cameras.items()} == {
+        "front": "front", "right": "side", "back": "back", "left": "side", "top": "top", "bottom": "bottom"}  # fmt: skip
+
+
+def test_more_views_of_a_box_are_its_corners_and_then_its_edges():
+    """The 26 directions with coordinates -1, 0 and 1: six have one that is not zero, eight corners three, twelve edges two."""
+    found = directions(box_angles(26))
+    steps = np.round(found / np.abs(found).max(1, keepdims=True), 9)
+    assert len({tuple(step) for step in steps}) == 26 and set(steps.ravel()) <= {-1, 0, 1}
+    assert [int(np.abs(step).sum()) for step in steps] == [1] * 6 + [3] * 8 + [2] * 12
+    for pair in range(6, 14, 2):
+        np.testing.assert_allclose(found[pair], -found[pair + 1], atol=1e-12)
+    assert [view_names("box", n) for n in (1, 2, 4)] == [("front",), ("front", "back"), tuple(SIX)[:4]]
+    with pytest.raises(SettingsError, match="26 directions.*27 views") as caught:
+        build_rig("box", 27, cloud("ball"))
+    assert caught.value.key == "views" and "sphere" in caught.value.action
+
+
+def nearest(points):
+    cosines = points @ points.T - 2 * np.eye(len(points))
+    return math.degrees(math.acos(min(1.0, cosines.max())))
+
+
+# The best there are: two opposite, a triangle, a tetrahedron, an octahedron, an icosahedron (L. Fejes Toth, 1943).
+@pytest.mark.parametrize(("n", "angle"), [(2, 180), (3, 120), (4, 109.4712), (6, 90), (12, 63.4349)])
+def test_few_views_of_a_sphere_are_the_regular_solids(n, angle):
+    assert nearest(directions(sphere_angles(n))) == pytest.approx(angle, abs=0.01)
+
+
+@pytest.mark.parametrize("n", [n for n in COUNTS if n > 2])
+def test_views_of_a_sphere_are_spread_evenly(n):
+    """Fejes Toth: of n points two are no further apart than acos((cot^2 w - 1) / 2), w = n pi / (6 (n - 2))."""
+    points = directions(sphere_angles(n))
+    w = n * math.pi / (6 * (n - 2))
+    most = math.degrees(math.acos((1 / math.tan(w) ** 2 - 1) / 2))
+    number = np.arange(n)
+    lattice = directions(np.degrees(np.stack([number * math.pi * (3 - math.sqrt(5)),
+                                              np.arcsin(1 - (2 * number + 1) / n)], 1)))  # fmt: skip
+    assert 0.85 * most < nearest(points) < most + 0.01 and nearest(points) > nearest(lattice)
+    np.testing.assert_allclose(points[0], (0, -1, 0), atol=1e-9)
+    assert np.linalg.norm(points.mean(0)) < 0.03, "more views on one side than on the other"
+
+
+def test_six_views_of_a_sphere_are_those_of_a_box():
+    assert set(sphere_angles(6)) == set(box_angles(6))
+
+
+def test_views_are_left_out_and_given_words_by_name():
+    settings = resolve({"prompt": "x", "views": 6, "rig": "box", "skip_views": "top, bottom", "view_prompts": "front = a face; top = sky"})
+    cameras = views_of(settings, cloud("cube"))
+    assert [(camera.name, camera.prompt) for camera in cameras] == [
+        ("front", "a face"), ("right", ""), ("back", ""), ("left", "")]  # fmt: skip
+    whole = build_rig("box", 6, cloud("cube"))
+    assert all(np.array_equal(camera.view, whole[i].view) for i, camera in enumerate(cameras)), "the others do not move"
+    assert views_on(settings) == 4 and names_left(settings) == ["front", "right", "back", "left"]
+    assert views_on({"views": 3, "rig": "scene", "skip_views": "top"}) == 3
+    assert wished(whole, resolve({"prompt": "x"})) == whole
+
+
+@pytest.mark.parametrize(("given", "key", "words"), [
+    ({"skip_views": "front, roof"}, "skip_views", "'roof'.*views are: front, right, back, left"),
+    ({"view_prompts": "roof = tiles"}, "view_prompts", "'roof'.*views are: front"),
+    ({"skip_views": "front, right, back, left"}, "skip_views", "All 4 views are left out"),
+])  # fmt: skip
+def test_wishes_that_fit_no_view_are_refused(given, key, words):
+    settings = resolve({"prompt": "x", "views": 4, "rig": "ring", **given})
+    with pytest.raises(SettingsError, match=words) as caught:
+        views_of(settings, cloud("cube"))
+    assert caught.value.key == key
+
+
+def test_the_setting_offers_every_rig():
+    assert SETTINGS["rig"].choices == (*RIGS, "scene")
+
+
 def test_direction_words():
     cameras = build_rig("auto", 8, cloud("ball"))
     words = {camera.name: direction(camera) for camera in cameras}
@@ -134,7 +246,7 @@ def test_direction_words():
 
 
 def test_wrong_requests_are_answered():
-    with pytest.raises(SettingsError, match="'scene'; allowed: auto, ring") as caught:
+    with pytest.raises(SettingsError, match="'scene'; allowed: auto, ring, box, sphere") as caught:
         build_rig("scene", 8, cloud("ball"))
     assert caught.value.key == "rig" and "Blender" in caught.value.action
     with pytest.raises(SettingsError, match="0 views"):

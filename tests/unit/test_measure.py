@@ -22,16 +22,8 @@ from engine.measure.coverage import after_fill, black, left_black
 from engine.measure.distance import kid, kid_spread
 from engine.models import BUNDLED
 from engine.measure.judge import RandomFeatures, named_in, reader
-from engine.measure.seams import (
-    LEVEL,
-    chart_ratio,
-    chart_step,
-    find_seams,
-    owner_ratio,
-    ratio,
-    seam_edges,
-    smooth_ratio,
-)
+from engine.measure.seams import (LEVEL, chart_ratio, chart_step, find_seams, owner_ratio, ratio, seam_edges,
+                                  smooth_ratio)  # fmt: skip
 from engine.measure.sharpness import fine_band, fine_energy
 from engine.measure.stage import BACKGROUND, apart, directions, held_out, stage_for
 from engine.raster.texels import rasterize_uv
@@ -297,6 +289,8 @@ def test_what_a_view_painted_black_was_not_left_black():
     image.reshape(-1, 3)[texels.index[hole]] = 0
     assert (left_black(image, made) == hole)[np.abs(texels.position[:, 0]) > 0.2].all()
     assert after_fill(hole, made) < 1
+    image.reshape(-1, 3)[texels.index[~hole]] = 0.5  # what is left is all seen
+    assert np.array_equal(left_black(image, made), hole)
 
 
 def test_psnr_is_capped():

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from ..schema import Setting
+from ..view_lists import read_names, read_words
 
 # What one word on the panel sets together. Explicit values win over it.
 QUALITIES: dict[str, dict[str, int]] = {
-    "draft": {"views": 6, "steps": 12, "texture_size": 512},
-    "standard": {"views": 8, "steps": 20, "texture_size": 1024},
-    "high": {"views": 10, "steps": 30, "texture_size": 2048},
+    "draft": {"views": 6, "extra_views": 0, "steps": 12, "texture_size": 512},
+    "standard": {"views": 8, "extra_views": 0, "steps": 20, "texture_size": 1024},
+    "high": {"views": 10, "extra_views": 2, "steps": 30, "texture_size": 2048},
 }
 _STANDARD = QUALITIES["standard"]
 
@@ -142,11 +143,61 @@ TABLE = (
         "Where the cameras stand.",
         "Cameras",
         "Cameras",
-        choices=("auto", "ring", "scene"),
+        choices=("auto", "ring", "box", "sphere", "scene"),
         choice_help=(
             "All around, from above and below",
             "A level ring around the object",
+            "Square on the sides, then top and bottom, then the corners and edges of a box: at most 26 views",
+            "Spread evenly over all directions",
             "The cameras of the Blender scene",
         ),
+    ),
+    Setting(
+        "lens",
+        str,
+        "perspective",
+        "How cameras see that the rig makes; those of the Blender scene have their own.",
+        "Lens",
+        "Cameras",
+        choices=("perspective", "parallel"),
+        choice_help=(
+            "A long lens, as a photograph",
+            "Without foreshortening, at one scale, as a drawing; MV-Adapter needs it",
+        ),
+    ),
+    Setting(
+        "extra_views",
+        int,
+        _STANDARD["extra_views"],
+        "Views added, at most, from where they show what the others see badly or not at all: inside a cup, behind a handle.",
+        "Extra Views",
+        "Cameras",
+        0,
+        16,
+    ),
+    Setting(
+        "view_prompts",
+        str,
+        "",
+        "Words for single views, added to the prompt there: front = a face; back = a door.",
+        "Words per View",
+        "Cameras",
+        0,
+        40_000,
+        aliases=("--view-prompt",),
+        reads=read_words,
+        joined="; ",
+    ),
+    Setting(
+        "skip_views",
+        str,
+        "",
+        "Views that are left out, by name: top, bottom.",
+        "Views Left Out",
+        "Cameras",
+        0,
+        20_000,
+        reads=read_names,
+        joined=", ",
     ),
 )
