@@ -20,7 +20,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from blender_addon.jobs.rigs import build_rig
-from engine.finish import Sheet, covered_share, fill_sheets, level_seams, pad_charts, prepare
+from engine.finish import Sheet, covered_share, fill_sheets, level_borders, level_seams, pad_charts, prepare
 from engine.finish.image import write_png
 from engine.raster import pick_rasterizer
 from engine.tiles import PLAIN
@@ -57,7 +57,7 @@ def measure(side: int, views: int, triangles: int) -> dict[str, float]:
     warm = bumpy_torus(24, 8)
     finished = Sheet.blank(warm, 64, PLAIN[0])  # compiles or loads the kernels
     finished.gather(prepare(images[:2], warm, cameras[:2], rasterizer))
-    fill_sheets([finished]), level_seams(warm, [finished]), pad_charts(finished.image, finished.uv.ids != -1)
+    level_borders(warm, [finished]), fill_sheets([finished]), level_seams(warm, [finished]), pad_charts(finished.image, finished.uv.ids != -1)
     seconds, mark = {}, time.process_time()
 
     def lap(name: str) -> None:
@@ -72,6 +72,8 @@ def measure(side: int, views: int, triangles: int) -> dict[str, float]:
     sheet.gather(sources)
     covered_share(mesh, [sheet])
     lap("bake")
+    level_borders(mesh, [sheet])
+    lap("borders")
     fill_sheets([sheet])
     lap("fill")
     level_seams(mesh, [sheet])
@@ -100,7 +102,7 @@ def main() -> None:
     found = {name: {value: point(**{name: value}) for value in values} for name, values in GROWTH.items()}
     standard = found["side"][STANDARD["side"]]
     times = standard["memory_mb"] / standard["texture_mb"]
-    answer = {"seconds": {k: v for k, v in standard.items() if k in ("views", "uv map", "bake", "fill", "seams", "padding", "all")},
+    answer = {"seconds": {k: v for k, v in standard.items() if k in ("views", "uv map", "bake", "borders", "fill", "seams", "padding", "all")},
               "memory_over_texture": round(times, 2),
               **{f"seconds_by_{name}": {str(k): v["all"] for k, v in points.items()} for name, points in found.items()},
               "memory_over_texture_by_side": {str(k): round(v["memory_mb"] / v["texture_mb"], 2) for k, v in found["side"].items()}}

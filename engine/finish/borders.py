@@ -40,29 +40,33 @@ def level_borders(mesh: Mesh, sheets: Sequence[Sheet]) -> None:
     """Take the steps between views off the sheets' images, in place."""
     charts = chart_ids(mesh.triangle_uvs)
     for sheet in sheets:
-        found = find_borders(sheet, charts)
+        grain = max(sheet.uv.size // 1024, 1)  # a large texture shows the same borders on more texels
+        found = find_borders(sheet, charts, grain)
         reach = max(REACH * sheet.uv.size / 1024, FEWEST)
         for side, sign in ((0, np.float32(0.5)), (1, np.float32(-0.5))):
             correct(sheet, charts, found.place, found.chart, sign * found.step, np.ones(len(found.step), np.float32), reach,
-                    found.views[:, side], ALONG)  # fmt: skip
+                    found.views[:, side], ALONG * grain**2)  # fmt: skip
 
 
-def find_borders(sheet: Sheet, charts: np.ndarray) -> Borders:
-    """Where the owner changes inside a chart by a step in colour. charts: i32[F] of the mesh's triangles."""
+def find_borders(sheet: Sheet, charts: np.ndarray, grain: int = 1) -> Borders:
+    """Where the owner changes inside a chart, and by what step in colour.
+
+    charts: i32[F] of the mesh's triangles. grain: one place in so many along a border is kept, as if by chance.
+    """
     count = np.zeros(1, np.int64)
     nowhere = (np.zeros((0, 2)), np.zeros(0, np.int32), np.zeros((0, 2), np.int16), np.zeros((0, 3), np.float32))
-    scan(sheet.uv.ids, charts, sheet.owner, sheet.image, count, *nowhere)
+    scan(sheet.uv.ids, charts, sheet.owner, sheet.image, grain, count, *nowhere)
     total = int(count[0])
     found = Borders(np.zeros((total, 2)), np.zeros(total, np.int32), np.zeros((total, 2), np.int16),
                     np.zeros((total, 3), np.float32))  # fmt: skip
     count[0] = 0
-    scan(sheet.uv.ids, charts, sheet.owner, sheet.image, count, found.place, found.chart, found.views, found.step)
+    scan(sheet.uv.ids, charts, sheet.owner, sheet.image, grain, count, found.place, found.chart, found.views, found.step)
     return found
 
 
 @kernel
-def scan(ids, charts, owner, image, count, place, chart, views, step):
-    """Count the steps at borders; write them as far as there is room.
+def scan(ids, charts, owner, image, grain, count, place, chart, views, step):
+    """Count the places at borders; write them as far as there is room.
 
     The step is the difference of two texels, or that less the mean change beside them, whichever is smaller; none if the
     two have different signs, or where the colours change as much right beside: a picture may have an edge there.
@@ -72,6 +76,10 @@ def scan(ids, charts, owner, image, count, place, chart, views, step):
     for r in range(size):
         for c in range(size):
             if ids[r, c] < 0 or owner[r, c] < 0:
+                continue
+            chance = (r * 73856093 ^ c * 19349663) & 0xFFFFFFFF
+            chance = ((chance ^ (chance >> 13)) * 1540483477) & 0xFFFFFFFF
+            if (chance ^ (chance >> 15)) % grain:
                 continue
             for down in range(2):
                 r2, c2 = r + down, c + 1 - down

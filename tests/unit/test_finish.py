@@ -9,7 +9,7 @@ from blender_addon.jobs.rigs import build_rig
 from engine.finish import bake, finish, texture_image
 from engine.finish.bake import bake_views
 from engine.finish.bands import smooth
-from engine.finish.borders import level_borders
+from engine.finish.borders import find_borders, level_borders
 from engine.finish.fill import fill_unseen
 from engine.finish.pad import pad_charts
 from engine.finish.sheet import Sheet
@@ -143,6 +143,17 @@ def test_a_slope_and_an_edge_of_the_picture_stay_at_a_border_of_views():
     before = sheet.image.copy()
     level_borders(mesh, [sheet])
     assert np.array_equal(sheet.image, before)
+
+
+def test_places_are_thinned_evenly_along_any_border():
+    """Along a border of 64 places, upright or slanting either way, one in four is kept: 16, give or take chance."""
+    mesh, sheet = two_sided(0.2)
+    charts = np.zeros(len(mesh.triangles), np.int32)
+    row, column = np.mgrid[:64, :64]
+    for border in (column >= 32, row >= 32, row + column >= 64, row >= column):
+        sheet.owner[:] = border
+        whole, thin = (len(find_borders(sheet, charts, grain).place) for grain in (1, 4))
+        assert whole >= 60 and whole / 8 < thin < whole / 2
 
 
 def test_levelling_borders_reaches_no_other_view_and_nothing_unseen():
