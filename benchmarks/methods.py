@@ -23,7 +23,10 @@ SHOWN = 2  # meshes with pictures
 CAUTION = """**Read the presets' rows with care.** `synctweedies`, `syncmvd` and `multidiffusion` average latents, as published. `swatch`'s
 latents are coefficients of 8 x 8 pixel patches, which turn and shift with the view, so their mean is blurred: the table of switches below
 has the same methods averaging pixels. Stable Diffusion's latents suffer less from it. What can be compared without that doubt are the rows
-that average pixels, here and there. KID is an unbiased estimate and may be below 0."""
+that average pixels, here and there. KID is an unbiased estimate and may be below 0.
+
+All rows were baked alike, and before borders between views were made soft: *view seams* are larger here than
+[fidelity.md](fidelity.md) shows for the default."""
 ABLATED = ("agreement_db", "seam_ratio", "owner_ratio", "sharpness", "kid", "material", "colour", "denoise_seconds")
 
 
