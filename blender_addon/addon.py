@@ -5,7 +5,7 @@ import atexit
 
 import bpy
 
-from . import command, coverage_operators, job_operators, model_operators, one_view, operators, panels, preferences, preset_operators, properties, scene, session, subpanels, thumbnails, view_operators, view_rows
+from . import command, coverage_operators, job_operators, model_operators, one_view, operators, panels, preferences, preset_operators, properties, scene, session, slot_rows, subpanels, thumbnails, view_operators, view_rows
 
 CLASSES = (
     view_rows.TweedViews,
@@ -19,6 +19,7 @@ CLASSES = (
     *one_view.CLASSES,
     *coverage_operators.CLASSES,
     *preset_operators.CLASSES,
+    *slot_rows.CLASSES,
     *panels.CLASSES,
     *subpanels.CLASSES,
 )

@@ -11,7 +11,10 @@ from . import scene, session
 
 @dataclass(frozen=True)
 class Result:
-    """`path` is the texture's file, `images` the names of the new Blender images, `report` what the engine measured."""
+    """`path` is the texture's file, `images` the names of the new Blender images, `report` what the engine measured.
+
+    Of UDIM tiles the path has <UDIM> where the files have the tiles' numbers.
+    """
 
     path: Path
     images: list[str]

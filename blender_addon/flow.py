@@ -15,6 +15,7 @@ from .jobs.errors import Cancelled, EngineError, TweedError, UserError, from_dic
 from .jobs.events import Tailer
 from .jobs.folder import EVENTS_FILE, Job, inside, new_job_id, read_job, read_result, write_job
 from .jobs.settings import resolve
+from .jobs.uv_tiles import FIRST, LAST
 
 # Share of a job's time spent in each phase, for the bar only.
 PHASES = {
@@ -224,17 +225,25 @@ def cancel(run: Run) -> None:
     run.engine.cancel()
 
 
-def check_result(folder: Path, result: dict) -> Path:
-    """The texture file of a finished job. Raises EngineError, JobError when the result names none."""
-    name = result["images"].get("base_color")
-    if not name:
+def check_result(folder: Path, result: dict) -> dict[int, Path]:
+    """The texture files of a finished job by UDIM tile, {0: file} for a plain one.
+
+    Raises EngineError, JobError when the result names none, a tile that UDIM has not, or a file that is missing.
+    """
+    images = result["images"]
+    if not images.get("base_color"):
         raise EngineError("The engine's result names no texture.", "Open the engine's log.")
-    path = inside(folder, name)
-    if not path.is_file():
-        raise EngineError(
-            f"The engine's result names {name} but there is no such file in {folder}.", "Open the engine's log."
-        )
-    return path
+    tiles = {name.partition(".")[2]: path for name, path in images.items() if name.startswith("base_color.")}
+    found = {}
+    for tile, name in (tiles or {"0": images["base_color"]}).items():
+        if tiles and not (tile.isascii() and tile.isdigit() and FIRST <= int(tile) <= LAST):
+            raise EngineError(f"The engine's result names a UDIM tile {tile[:20]!r}.", "Open the engine's log.")
+        found[int(tile)] = inside(folder, name)
+        if not found[int(tile)].is_file():
+            raise EngineError(
+                f"The engine's result names {name} but there is no such file in {folder}.", "Open the engine's log."
+            )
+    return dict(sorted(found.items()))
 
 
 def head_of(folder: Path) -> Head:
@@ -247,9 +256,9 @@ def apply(scene, material, head: Head, folder: Path, textures: Path | None, *, a
     result = read_result(folder)
     if result is None or result["status"] != "done":
         raise UserError(f"{folder} holds no finished texture.", "Choose the folder of a finished job.")
-    png = check_result(folder, result)
+    pictures = check_result(folder, result)
     targets = scene.find_targets(head.objects, head.origin, any_file=any_file)
-    return material.write_back(targets, png, head.settings["texture_size"], head.id, textures)
+    return material.write_back(targets, pictures, head.settings["texture_size"], head.id, textures)
 
 
 def wait(run: Run, cancelled=lambda: False, report=lambda run: None) -> Run:

@@ -29,19 +29,19 @@ class Applied:
     remarks: list[str] = field(default_factory=list)
 
 
-def write_back(targets, png, size: int, job: str, textures=None) -> Applied:
-    """Put the texture file on the targets' materials. Raises UserError; then nothing has changed.
+def write_back(targets, pictures, size: int, job: str, textures=None) -> Applied:
+    """Put the texture on the targets' materials. Raises UserError; then nothing has changed.
 
-    `png` is copied into the folder `textures`, or packed into the .blend when that is None.
+    `pictures` are its files by UDIM tile, {0: file} for a plain one. They are copied into the folder `textures`, or
+    packed into the .blend when that is None.
     """
     with ExitStack() as undo:
-        image, path, remarks = images.load(png, size, _image_name(targets, job), textures, undo)
-        objects = [target.object for target in targets]
+        image, path, remarks = images.load(pictures, size, _image_name(targets, job), textures, undo)
         wired, copies = {}, {}
         for target in targets:
             remarks += target.remarks
             for index in target.slots:
-                material = _own_material(target, index, objects, wired, copies, undo)
+                material = _own_material(target, index, targets, wired, copies, undo)
                 wired[material] = target.uv_map
         for material, uv_map in wired.items():
             _wire(material, image, uv_map, job, undo)
@@ -53,7 +53,7 @@ def _image_name(targets, job: str) -> str:
     return f"{targets[0].object.name} Tweed {job.rsplit('-', 1)[-1]}"
 
 
-def _own_material(target, index: int, objects, wired, copies, undo):
+def _own_material(target, index: int, targets, wired, copies, undo):
     """The material to change for one slot: the one in it, or a copy where changing it would show elsewhere."""
     obj = target.object
     if not obj.material_slots:
@@ -70,7 +70,7 @@ def _own_material(target, index: int, objects, wired, copies, undo):
         old is not None
         and old not in wired
         and _editable(old)
-        and not _used_outside(old, objects)
+        and not _used_outside(old, targets)
         and nodes.find_principled(old)
     ):
         return old
@@ -94,8 +94,12 @@ def _editable(block) -> bool:
     return block.library is None and block.override_library is None
 
 
-def _used_outside(material, objects) -> bool:
-    return any(slot.material == material for o in bpy.data.objects if o not in objects for slot in o.material_slots)
+def _used_outside(material, targets) -> bool:
+    """Whether other objects use it, or faces of the targets that do not get the texture."""
+    objects = [target.object for target in targets]
+    beside = (target.object.material_slots[i] for target in targets for i in target.others)
+    others = (slot for o in bpy.data.objects if o not in objects for slot in o.material_slots)
+    return any(slot.material == material for slot in (*beside, *others))
 
 
 def _mesh_shared(obj) -> bool:

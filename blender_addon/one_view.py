@@ -115,7 +115,7 @@ def draw(layout, context) -> None:
     box = layout.box()
     box.label(text="One View", icon="CAMERA_DATA")
     try:
-        ownership.job_of(objects, session.jobs_folder())
+        ownership.map_of(ownership.views_folder(ownership.job_of(objects, session.jobs_folder())))
         if not ownership.names_now(objects, session.jobs_folder()):
             raise UserError("The views of this texture are not known.", "Generate it again.")
     except TweedError as error:

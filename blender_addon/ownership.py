@@ -16,10 +16,11 @@ from mathutils.interpolate import poly_3d_calc
 from . import history, material
 from .flow import Part
 from .jobs.errors import TweedError, UserError
-from .jobs.folder import OWNER_FILE, Camera, read_cameras
+from .jobs.folder import OWNER_FILE, Camera, read_cameras, read_result
 from .jobs.png import png_bytes
 
 CHAIN = "views_of"
+_WHOLE = "Generate all of it again, with other words or another seed."
 _AGAIN = "Generate the texture again; then its views can be done one by one."
 
 
@@ -71,10 +72,20 @@ def source(objects, jobs: Path) -> Source:
     """What is known of the objects' texture. Raises UserError, JobError."""
     latest = job_of(objects, jobs)
     folder = views_folder(latest)
+    return Source(folder, latest, history.objects(folder), read_cameras(folder), _read(map_of(folder)))
+
+
+def map_of(folder: Path) -> Path:
+    """The map of owners of a job. Raises UserError where there is none, JobError for a damaged folder."""
     path = folder / OWNER_FILE
-    if not path.is_file():
-        raise UserError(f"It is not known which view painted what: there is no {path}.", _AGAIN)
-    return Source(folder, latest, history.objects(folder), read_cameras(folder), _read(path))
+    if path.is_file():
+        return path
+    result = read_result(folder)
+    if result and any(name.startswith("base_color.") for name in result["images"]):
+        raise UserError("The texture has UDIM tiles, whose views cannot be done one by one.", _WHOLE)
+    if any("paint" in record for record in history.objects(folder)):
+        raise UserError("Only some materials have the texture; its views cannot be done one by one.", _WHOLE)
+    raise UserError(f"It is not known which view painted what: there is no {path}.", _AGAIN)
 
 
 def _read(path: Path) -> np.ndarray:

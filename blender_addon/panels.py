@@ -5,7 +5,8 @@ import re
 
 import bpy
 
-from . import client, current, estimates, history, material, model_panel, properties, scene, session, setup, thumbnails
+from . import client, current, estimates, history, material, model_panel, properties, scene, session, setup, slots
+from . import thumbnails, uv
 from .jobs.errors import EngineMissing, TweedError, UserError
 from .jobs.folder import PREVIEW_FILE
 from .jobs.rigs import views_on
@@ -183,6 +184,9 @@ def _obstacle(group, objects) -> TweedError | None:
         client.require_online(session.place(), bpy.app.online_access)
         scene.check(objects)
         current.check_choice(objects, group.region, group.region_mask)
+        slots.wanted(objects, group.slots)
+        for obj in objects:
+            uv.chosen(obj, group.uv_map)
         properties.check_views(group)
     except (EngineMissing, UserError) as error:
         return error
@@ -209,7 +213,7 @@ def _draw_plan(layout, context, group, objects) -> None:
         memory = estimates.words(session.past(), properties.full_values(group), _device())
         if memory and not session.running():
             column.label(text=memory, icon="MEMORY")
-        for remark in _remarks(objects):
+        for remark in _remarks(objects, plan):
             text_lines(column, context, remark, "INFO")
     if obstacle:
         text_lines(column, context, f"{obstacle.message} {obstacle.action}", "INFO")
@@ -224,16 +228,20 @@ def _device() -> str:
     return engine.info.device if engine is not None and engine.info is not None else ""
 
 
-def _remarks(objects) -> list[str]:
-    """What can be said without evaluating the mesh."""
+def _remarks(objects, plan: dict) -> list[str]:
+    """What can be said without evaluating the mesh. plan: the settings."""
     remarks = []
-    for obj in objects:
+    try:
+        painted = slots.wanted(objects, plan["slots"])
+    except UserError:  # said as the obstacle
+        painted = [None] * len(objects)
+    for obj, wanted in zip(objects, painted, strict=True):
         if len(obj.data.uv_layers) > 1:
-            remarks.append(f"Uses the UV map '{obj.data.uv_layers.active.name}'.")
+            remarks.append(f"Uses the UV map '{plan['uv_map'] or obj.data.uv_layers.active.name}'.")
         if obj.matrix_world.determinant() < 0:
             remarks.append(f"The scale of '{obj.name}' is negative; faces are turned outwards.")
         if len(obj.material_slots) > 1:
-            remarks.append(f"'{obj.name}' has {len(obj.material_slots)} materials; each in use gets the texture.")
+            remarks.append(slots.words(obj, wanted))
     return remarks
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where things are: the engine, the jobs, the textures, and folders of ours that survive updates of the extension."""
 
+import os
 from pathlib import Path
 
 import bpy
@@ -25,9 +26,11 @@ def jobs_folder() -> Path:
 
 
 def textures_folder(blend: str = "") -> Path | None:
-    """Beside the .blend, or None (pack) while it is unsaved."""
-    path = blend or bpy.data.filepath
-    return Path(path).parent / "textures" if path else None
+    """Where the artist wants textures, else beside the .blend; None (pack) where that needs a .blend and it is unsaved."""
+    path, wanted = blend or bpy.data.filepath, bpy.context.scene.tweed.save_to.strip() or "//textures"
+    if os.path.isabs(wanted) and not wanted.startswith("//"):
+        return Path(wanted)
+    return Path(os.path.normpath(Path(path).parent / wanted.removeprefix("//"))) if path else None
 
 
 def words_root() -> Path:

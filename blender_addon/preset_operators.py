@@ -12,7 +12,7 @@ from .operators import reports
 
 _NAME = re.compile(r"[^\W_][\w .+-]{0,60}")
 # What belongs to the picture and not to the way of making it.
-_ASIDE = ("prompt", "avoid", "seed", "view_prompts", "skip_views")
+_ASIDE = ("prompt", "avoid", "seed", "view_prompts", "skip_views", "slots", "uv_map")
 
 
 def folder():

@@ -108,6 +108,13 @@ def _scene_annotations() -> dict:
         "view_avoid": bpy.props.StringProperty(
             name="Avoid", description="What this view should not look like", maxlen=2000
         ),
+        "save_to": bpy.props.StringProperty(
+            name="Save To",
+            description="Folder for the texture files; // is where the .blend lies. Empty: a folder textures beside it",
+            subtype="DIR_PATH",
+            maxlen=1000,
+            options={"ANIMATABLE", "PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else {"ANIMATABLE"},
+        ),
         "seed_lock": bpy.props.BoolProperty(
             name="Keep Seed", description="Use this seed again instead of a new one each time"
         ),

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 import bpy
 import numpy as np
 
-from . import current, paths, uv
+from . import current, paths, slots, uv
+from .jobs import uv_tiles
 from .jobs.errors import MeshError, UserError
 from .jobs.folder import Camera, MeshArrays, needs_texture
 
 _SESSION = secrets.token_hex(8)  # uids mean something only within one Blender and one loaded file
-_OUTSIDE_ALLOWED = 0.002  # share of triangles that may leave the 0-1 square
 _SHARED_TOLD = 0.005  # share of doubly covered texture that is worth a remark
 _SHARED_BETWEEN = 0.001  # the same between two objects, where it is refused
 _loads = 0
@@ -38,12 +38,16 @@ class Exported:
 
 @dataclass(frozen=True)
 class Target:
-    """An object found again, with the slots (indices) that its faces used in the exported mesh."""
+    """An object found again, with the slots (indices) that get the texture, and the others that its faces use.
+
+    Both are of the exported mesh.
+    """
 
     object: bpy.types.Object
     uv_map: str
     slots: tuple[int, ...]
     remarks: list[str] = field(default_factory=list)
+    others: tuple[int, ...] = ()
 
 
 def note_load() -> None:
@@ -115,34 +119,39 @@ def check(objects) -> None:
 def export(context, objects, settings: dict | None = None, mask: bytes | None = None) -> Exported:
     """The evaluated meshes of `objects`, joined, in world space. Raises UserError, MeshError; changes nothing.
 
-    With `settings` also what they want of the objects' texture: its pixels and the region that may change. `mask` is the
-    region as a PNG file, in place of the image that the settings name.
+    With `settings` also what they want of the objects' texture: its pixels and the region that may change; without, what
+    is painted is as the panel is set. `mask` is the region as a PNG file, in place of the image that the settings name.
     """
     check(objects)
     region = settings["region"] if settings else "all"
     for obj in objects:
         if obj.mode == "EDIT":
             obj.update_from_editmode()
+    panel = context.scene.tweed
+    chosen = slots.wanted(objects, settings["slots"] if settings else panel.slots)
+    maps = [uv.chosen(obj, settings["uv_map"] if settings else panel.uv_map) for obj in objects]
     depsgraph = context.evaluated_depsgraph_get()
     parts, records, remarks = [], [], []
-    for index, obj in enumerate(objects):
-        part, notes = _export_one(obj, depsgraph, index, region)
+    for index, (obj, painted, uv_map) in enumerate(zip(objects, chosen, maps, strict=True)):
+        part, notes = _export_one(obj, uv_map, depsgraph, index, region)
         parts.append(part)
-        records.append(_record(obj, part))
-        remarks += notes
-    remarks += _check_uvs(objects, parts)
+        records.append(_record(obj, uv_map, part, painted))
+        remarks += [*notes, *_material_remarks(obj, records[-1])]
+    textures, notes = _check_uvs(objects, parts, chosen, settings["uv_tiles"] if settings else panel.uv_tiles)
+    remarks += notes
     mesh = _join(parts)
     current.check_region(region, mesh.region, objects)
     style = {"style": paths.style_png(settings["style_image"])} if settings and settings["style_image"] else {}
     if settings is None or not needs_texture(settings):
         return Exported(mesh, records, remarks, style)
+    if not textures.whole:
+        raise uv_tiles.not_to_be_changed()
     pictures, size = current.pictures(objects, records, settings, mask)
     return Exported(mesh, records, remarks, pictures | style, size)
 
 
-def _export_one(obj, depsgraph, index: int, region: str) -> tuple[MeshArrays, list[str]]:
+def _export_one(obj, uv_map: str, depsgraph, index: int, region: str) -> tuple[MeshArrays, list[str]]:
     remarks = []
-    uv_map = obj.data.uv_layers.active.name
     evaluated = obj.evaluated_get(depsgraph)
     mesh = evaluated.to_mesh(preserve_all_data_layers=True, depsgraph=depsgraph)
     try:
@@ -166,10 +175,17 @@ def _export_one(obj, depsgraph, index: int, region: str) -> tuple[MeshArrays, li
     _check_numbers(obj, part)
     if obj.matrix_world.determinant() < 0:
         remarks.append(f"The scale of '{obj.name}' is negative; its faces are turned to point outwards.")
-    used = len({int(m) for m in np.unique(part.materials)})
-    if used > 1:
-        remarks.append(f"'{obj.name}' has {used} materials; each is kept and gets the texture.")
     return part, remarks
+
+
+def _material_remarks(obj, record: dict) -> list[str]:
+    used, painted = len(record["slots"]), record.get("paint")
+    if used < 2:
+        return []
+    if painted is None:
+        return [f"'{obj.name}' has {used} materials; each is kept and gets the texture."]
+    verb = "is" if len(painted) == 1 else "are"
+    return [f"{len(painted)} of {used} materials of '{obj.name}' {verb} painted; the others keep their look."]
 
 
 def _read(mesh, uv_map: str, obj, index: int, region: str) -> MeshArrays:
@@ -228,45 +244,56 @@ def _check_numbers(obj, part: MeshArrays) -> None:
         raise MeshError(f"The UV map of '{obj.name}' has {bad} points that are not numbers.", "Unwrap the mesh again.")
 
 
-def _check_uvs(objects, parts) -> list[str]:
-    """Refuse UVs that one square texture cannot serve; remark on shared and empty ones. Raises MeshError."""
-    remarks, taken = [], np.zeros((uv.GRID, uv.GRID), bool)
+def _check_uvs(objects, parts, chosen, mode: str) -> tuple[uv_tiles.Textures, list[str]]:
+    """The textures that these UVs ask for, and remarks on shared ones. Raises MeshError for what no texture can serve.
+
+    chosen: for each object the slots that are painted, or None. mode: the setting `uv_tiles`.
+    """
+    painted = [
+        np.ones(len(part.triangles), bool) if wanted is None else np.isin(part.materials, sorted(wanted))
+        for part, wanted in zip(parts, chosen, strict=True)
+    ]
+    tiles = [
+        uv_tiles.tiles_of(part.uvs, part.triangle_uvs, paint, f"'{obj.name}'")
+        for obj, part, paint in zip(objects, parts, painted, strict=True)
+    ]
+    textures = uv_tiles.textures_of(np.concatenate(tiles), mode, np.concatenate(painted))
+    cells = np.split(textures.cell, np.cumsum([len(tile) for tile in tiles])[:-1])
+    remarks, taken = [textures.words] if textures.words else [], {}
     for index, (obj, part) in enumerate(zip(objects, parts, strict=True)):
-        outside = uv.outside_share(part.uvs, part.triangle_uvs)
-        if outside > _OUTSIDE_ALLOWED:
-            raise MeshError(
-                f"{max(outside, 0.01):.0%} of the faces of '{obj.name}' lie outside the 0-1 square of its UV map.",
-                "In the UV editor: select all, UV > Pack Islands.",
-            )
-        count = uv.coverage(part.uvs, part.triangle_uvs)
-        if not count.any():
+        counts = uv.coverages(part.uvs, part.triangle_uvs, tiles[index], cells[index])
+        if painted[index].any() and not any(count.any() for count in counts.values()):
             raise MeshError(f"The UV map of '{obj.name}' has no area.", "Unwrap the mesh: UV > Smart UV Project.")
-        shared = uv.overlap_share(count)
+        shared = uv.overlap_share(counts.values())
         if shared > _SHARED_TOLD:
             remarks.append(f"UVs of '{obj.name}' overlap: {shared:.0%} of its texture is shared by several parts.")
-        if np.count_nonzero(taken & (count > 0)) > _SHARED_BETWEEN * np.count_nonzero(count):
-            raise MeshError(
-                f"'{obj.name}' uses the same part of the UV square as {_names(objects[:index])}.",
-                "Texture them one by one, or give them one layout: select all, Edit Mode, UV > Pack Islands.",
-            )
-        taken |= count > 0
-    return remarks
+        for cell, count in counts.items():
+            before = taken.setdefault(cell, np.zeros((uv.GRID, uv.GRID), bool))
+            if np.count_nonzero(before & (count > 0)) > _SHARED_BETWEEN * np.count_nonzero(count):
+                where = f"tile {textures.names[cell]}" if textures.names[cell] else "the UV square"
+                raise MeshError(
+                    f"'{obj.name}' uses the same part of {where} as {_names(objects[:index])}.",
+                    "Texture them one by one, or give them one layout: select all, Edit Mode, UV > Pack Islands.",
+                )
+            before |= count > 0
+    return textures, remarks
 
 
 def _names(objects) -> str:
     return " or ".join(f"'{o.name}'" for o in objects)
 
 
-def _record(obj, part: MeshArrays) -> dict:
-    """What job.json remembers of an object."""
-    name = obj.data.uv_layers.active.name
+def _record(obj, name: str, part: MeshArrays, painted: frozenset[int] | None) -> dict:
+    """What job.json remembers of an object. name: of its UV map; painted: slots that the artist has chosen."""
+    used = [int(i) for i in np.unique(part.materials)]
     return {
         "name": obj.name,
         "uid": obj.session_uid,
         "uv_map": name,
         "fingerprint": _fingerprint(obj, name),
-        "slots": [int(i) for i in np.unique(part.materials)],
+        "slots": used,
         "triangles": len(part.triangles),
+        **({} if painted is None else {"paint": [slot for slot in used if slot in painted]}),
     }
 
 
@@ -348,5 +375,6 @@ def _find(record: dict, same_load: bool) -> Target:
             f"The mesh or the UV map '{uv_map}' of '{obj.name}' has changed since the texture was started.",
             "Undo that change and press Apply, or generate again.",
         )
-    slots = tuple(i for i in record["slots"] if i < max(1, len(obj.material_slots)))
-    return Target(obj, uv_map, slots or (0,), remarks)
+    there = [i for i in record["slots"] if i < max(1, len(obj.material_slots))] or [0]
+    painted = tuple(i for i in there if i in record.get("paint", there))
+    return Target(obj, uv_map, painted, remarks, tuple(i for i in there if i not in painted))

@@ -3,7 +3,7 @@
 
 import bpy
 
-from . import coverage_operators, current, model_panel, one_view, panels, scene, session, thumbnails, view_operators, view_rows
+from . import coverage_operators, current, model_panel, one_view, panels, scene, session, slot_rows, thumbnails, view_operators, view_rows
 from .jobs.errors import UserError
 from .jobs.settings import SETTINGS
 from .rows import text_lines
@@ -40,6 +40,15 @@ def _settings(layout, context, *groups, also=(), shut=()) -> None:
         row.enabled = name not in shut and not (name in ("views", "extra_views", "lens") and group.rig == "scene")
         if name == "region_mask":
             row.prop_search(group, name, bpy.data, "images")
+            continue
+        if name == "uv_map":
+            obj = context.object
+            if obj is not None and obj.type == "MESH":
+                row.prop_search(group, name, obj.data, "uv_layers", icon="GROUP_UVS")
+            continue
+        if name == "slots":
+            row.prop(group, name, placeholder="All")
+            slot_rows.draw(column, context)
             continue
         row.prop(group, name)
         if setting.special is not None and getattr(group, name) == setting.special:
@@ -123,6 +132,9 @@ class TWEED_PT_output(_Sub, bpy.types.Panel):
 
     def draw(self, context):
         _settings(self.layout, context, "Output")
+        self.layout.prop(context.scene.tweed, "save_to", placeholder="//textures")
+        if session.textures_folder() is None:
+            text_lines(self.layout, context, "Packed into the .blend, which is not saved yet.", "INFO")
 
 
 class TWEED_PT_machine(_Sub, bpy.types.Panel):

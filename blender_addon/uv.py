@@ -1,14 +1,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Questions about a UV map, in numpy: has it changed, does it leave the 0-1 square, do parts share texture?"""
+"""Questions about a UV map, in numpy: has it changed, which part of a texture does it use, do parts share texture?"""
 
 import zlib
+from collections.abc import Iterable
 
 import numpy as np
 
+from .jobs.errors import SettingsError
+
 GRID = 256  # cells per side of the sampling grid: 0.0015 % of the texture each
-OUTSIDE_MARGIN = 1e-3  # UVs may touch the border and miss it by rounding
 _JITTER = (0.5 + 0.137, 0.5 - 0.213)  # sample points off every grid line, so that shared edges count once
 _CHUNK = 2_000_000  # candidate samples held in memory at once
+
+
+def chosen(obj, name: str) -> str:
+    """The name of the UV map that is painted: `name` if it is not empty, else the active one. Raises SettingsError."""
+    layers = obj.data.uv_layers
+    if name and name not in layers:
+        there = ", ".join(layer.name for layer in layers)
+        raise SettingsError(f"'{obj.name}' has no UV map named '{name[:60]}' (uv_map); it has: {there}.",
+                            "Choose one of these, or leave UV Map empty for the active one.", key="uv_map")  # fmt: skip
+    return name or layers.active.name
 
 
 def fingerprint(uvs: np.ndarray) -> dict[str, int]:
@@ -17,12 +29,16 @@ def fingerprint(uvs: np.ndarray) -> dict[str, int]:
     return {"loops": len(uvs), "crc": zlib.crc32(uvs)}
 
 
-def outside_share(uvs: np.ndarray, triangle_uvs: np.ndarray) -> float:
-    """Share of triangles (0..1) with a corner outside the 0-1 square. uvs f32[U,2], triangle_uvs i32[F,3]."""
-    if not len(triangle_uvs) or (uvs.min() >= -OUTSIDE_MARGIN and uvs.max() <= 1 + OUTSIDE_MARGIN):
-        return 0.0
-    out = ((uvs < -OUTSIDE_MARGIN) | (uvs > 1 + OUTSIDE_MARGIN)).any(axis=1)
-    return float(out.any() and out[triangle_uvs].any(axis=1).mean())
+def coverages(uvs: np.ndarray, triangle_uvs: np.ndarray, tile: np.ndarray, cell: np.ndarray) -> dict[int, np.ndarray]:
+    """`coverage` of each texture, by its number. tile i64[F,2] and cell i64[F], -1 for none: see `jobs.uv_tiles`."""
+    if not tile.any() and not cell.any():
+        return {0: coverage(uvs, triangle_uvs)}
+    found = {}
+    for number in np.unique(cell[cell >= 0]).tolist():
+        own = cell == number
+        local = (uvs[triangle_uvs[own]] - tile[own, None]).astype(np.float32).reshape(-1, 2)
+        found[number] = coverage(local, np.arange(len(local), dtype=np.int32).reshape(-1, 3))
+    return found
 
 
 def coverage(uvs: np.ndarray, triangle_uvs: np.ndarray, grid: int = GRID) -> np.ndarray:
@@ -62,7 +78,8 @@ def _sample(count, uvs, corners, low, size, area, grid) -> None:
     np.add(count, np.bincount(y[hit] * grid + x[hit], minlength=grid * grid), out=count, casting="unsafe")
 
 
-def overlap_share(count: np.ndarray) -> float:
-    """Share of the covered samples (0..1) that more than one triangle covers."""
-    covered = np.count_nonzero(count)
-    return float(np.count_nonzero(count > 1) / covered) if covered else 0.0
+def overlap_share(counts: Iterable[np.ndarray]) -> float:
+    """Share of the covered samples (0..1) of textures that more than one triangle covers."""
+    counts = list(counts)
+    covered = sum(np.count_nonzero(count) for count in counts)
+    return sum(np.count_nonzero(count > 1) for count in counts) / covered if covered else 0.0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from blender_addon.jobs.errors import JobError
+from blender_addon.jobs.errors import JobError, SettingsError
 from blender_addon.jobs.folder import Job, inside, needs_texture, read_job
 from engine.detail import check_detail
 from engine.device import describe, pick_device
@@ -24,6 +24,7 @@ from engine.prompts import wish
 from engine.raster import Rasterizer, pick_rasterizer
 from engine.report import Report
 from engine.tiles import Window, lay_out
+from engine.turn import card
 from engine.warm import Models
 
 
@@ -42,8 +43,10 @@ class Opened:
     report: Report
 
 
-def open_job(folder: Path, models: Models, warn: Callable[[str], None]) -> Opened:
+def open_job(folder: Path, models: Models, warn: Callable[[str], None], hold: Callable[[str], None]) -> Opened:
     """Read the job in `folder` and load its model; `warn` is told what the artist should know before it runs.
+
+    hold: called with the name of the graphics card (see `engine.turn.card`) before anything is put on it.
 
     What can be refused without the model is refused before that is loaded. Raises `UserError` for what the artist can
     mend.
@@ -59,6 +62,7 @@ def open_job(folder: Path, models: Models, warn: Callable[[str], None]) -> Opene
     method = pick_method(settings, facts)
     lines = multiview_lines(settings, mesh, job.cameras)
     device = pick_device(settings["device"])
+    hold(card(device))
     model = models.get(settings["model"], device, extras_of(settings))
     rasterizer = pick_rasterizer(settings["rasterizer"], device)
     size = settings["view_size"] or model.view_size
@@ -86,8 +90,17 @@ def with_pictures(job: Job, folder: Path) -> Job:
 
 
 def chosen_faces(job: Job) -> np.ndarray | None:
-    """bool[F]: the faces whose material slot is among those an object's record wants painted ("paint"); None for all."""
+    """bool[F]: the faces whose material slot is among those an object's record wants painted ("paint"); None for all.
+
+    Raises SettingsError where slots are named and no record says which they are: only Blender knows the names.
+    """
     arrays, wanted = job.mesh, [record.get("paint") for record in job.objects]
+    if job.settings["uv_map"] and not any(record.get("uv_map") for record in job.objects):
+        raise SettingsError("A UV map (uv_map) can be chosen in Blender only: of a mesh file the first one is read.",
+                            "Leave uv_map empty, or paint the object in Blender.", key="uv_map")
+    if job.settings["slots"] and all(slots is None for slots in wanted):
+        raise SettingsError("Materials (slots) can be chosen in Blender only: mesh files are read without them.",
+                            "Leave slots empty, or paint the object in Blender.", key="slots")
     if arrays.objects is None or arrays.materials is None or all(slots is None for slots in wanted):
         return None
     chosen = np.ones(len(arrays.triangles), bool)

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
-from blender_addon.jobs.errors import SettingsError
 from blender_addon.jobs.folder import Camera
+from blender_addon.jobs.uv_tiles import not_to_be_changed
 from engine.finish import complete, covered_share, seen_share
 from engine.finish.bake import Baked, bake_views, prepare
 from engine.finish.image import to_words
@@ -63,8 +63,7 @@ def begin(given: Given | None, mesh: Mesh, windows: Sequence[Window], cameras: S
 def check_windows(windows: Sequence[Window], edits: bool) -> None:
     """Raises SettingsError where a texture is to be changed that is more than one."""
     if edits and (len(windows) > 1 or windows[0].scale != 1.0):
-        raise SettingsError("The objects use several UDIM tiles or only some of their faces are painted; a texture can be "
-                            "changed in one whole 0-1 square only.", "Start from nothing, or choose one object.", key="start")
+        raise not_to_be_changed()
 
 
 @dataclass

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from engine.progress import Progress
 from engine.prompts import view_prompts
 from engine.raster.gbuffer import GBuffer, render_gbuffer
 from engine.spaces.uv import UVTexture
+from engine.turn import turn
 from engine.warm import Models
 
 SEEN = 0.9  # of the area: below this the artist is told that much of the texture is a guess
@@ -44,12 +46,19 @@ def run_job(
 
     `keep` is handed what was made before it is rounded and written: the measures of `engine.measure` want that.
     Raises `UserError` for what the artist can mend, `Cancelled` when `progress` was told to stop. The result is written
-    last and by rename, so a folder has either a whole texture or none.
+    last and by rename, so a folder has either a whole texture or none. A graphics card is held until the end.
     """
+    with ExitStack() as held:
+        return _run(folder, progress, models, keep, lambda name: held.enter_context(turn(name, progress)))
+
+
+def _run(folder: Path, progress: Progress, models: Models, keep: Callable[[Made], None] | None,
+         hold: Callable[[str], None]) -> dict:  # fmt: skip
+    """The story of a job. hold: see `open_job`."""
     progress.emit("started")
     begin_peak()
     with progress.phase("load"):
-        opened = open_job(folder, models, progress.warn)
+        opened = open_job(folder, models, progress.warn, hold)
         job, settings, mesh, windows = opened.job, opened.job.settings, opened.mesh, opened.windows
         given, method, model, rasterizer = opened.given, opened.method, opened.model, opened.rasterizer
         size, report = opened.size, opened.report

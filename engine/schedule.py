@@ -8,9 +8,11 @@ from a diffusers `scheduler_config.json`, in float64 and without diffusers; a te
 diffusers' own timesteps and alphas.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -22,12 +24,30 @@ class Level:
     """One noise level of the state `x = alpha * x0 + sigma * eps`.
 
     `alpha` is 0 at a zero-terminal-SNR start, where x says nothing of x0; `sigma` is 0 at a clean end.
-    `timestep` is what the network is told (diffusers' unit, 0..1000), never used in arithmetic.
+    `timestep` is what the network is told (diffusers' unit, 0..1000). `trained` is the schedule it was taken from, the
+    signal power of each training timestep, falling; None where there is none, as in flow models.
     """
 
     alpha: float
     sigma: float
     timestep: float
+    trained: np.ndarray | None = field(default=None, repr=False, compare=False)
+
+    def sooner(self, share: float) -> Level:
+        """The level at `share` 0..1 of this one's time: 0 is the cleanest that was trained, 1 is this one.
+
+        Counted in whole training timesteps where there are such; in flow models sigma is the time.
+
+        Raises:
+            ValueError: a level with neither.
+        """
+        if self.trained is not None:
+            time = math.floor(share * self.timestep + 1e-6)  # 0.7 of 90 is 63, whatever the rounding
+            power = float(self.trained[time])
+            return Level(math.sqrt(power), math.sqrt(1 - power), float(time), self.trained)
+        if not math.isclose(self.alpha + self.sigma, 1.0):
+            raise ValueError(f"{self} was taken from no schedule")
+        return Level(1 - share * self.sigma, share * self.sigma, share * self.timestep)
 
 
 CLEAN = Level(1.0, 0.0, 0.0)
@@ -124,11 +144,11 @@ def _vp_levels(config: Mapping, name: str, steps: int, final: str) -> list[Level
     else:
         chosen = power[times.astype(int)]
         alpha, sigma = np.sqrt(chosen), np.sqrt(1 - chosen)
-    levels = [Level(float(a), float(s), float(t)) for a, s, t in zip(alpha, sigma, times, strict=True)]
+    levels = [Level(float(a), float(s), float(t), power) for a, s, t in zip(alpha, sigma, times, strict=True)]
     stops_early = name == "TCDScheduler" or config.get("final_sigmas_type") == "sigma_min" or (
         name in _DDIM and not config.get("set_alpha_to_one", name != "PNDMScheduler"))
     if final == "config" and stops_early:
-        return [*levels, Level(math.sqrt(power[0]), math.sqrt(1 - power[0]), 0.0)]
+        return [*levels, Level(math.sqrt(power[0]), math.sqrt(1 - power[0]), 0.0, power)]
     return [*levels, CLEAN]
 
 

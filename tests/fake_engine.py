@@ -13,6 +13,7 @@ by the environment variable TWEED_FAKE (all jobs): `fake:KIND` or `fake:KIND@PHA
     notpng      … a text file                                   escape     … one outside the job folder
     noresult    says done and writes no result                  badjson    the result is no JSON
     garbled     its events contain half lines and rubbish       full       the disk is full while writing
+    tiles:1002,1011  a file for each of these UDIM tiles, each of one of COLOURS; what is wrong is so with the last
 
 At start (TWEED_FAKE only): `version` another version, `proto` another protocol, `nostart` dies at once, `silent`
 never ready.
@@ -33,6 +34,7 @@ from pathlib import Path
 PROTO, VERSION = 1, "0.1.0"
 PHASES = ("load", "rasterize", "condition", "denoise", "bake", "fill", "write")
 STEPS = 4
+COLOURS = ((0xD0, 0x20, 0x20), (0x20, 0xC0, 0x30), (0x20, 0x40, 0xE0))  # of UDIM tiles, in their order
 
 
 class Cancelled(Exception):
@@ -66,6 +68,10 @@ def png(path: Path, size: int) -> None:
     light, dark = b"\xd0\x60\x30" * cell, b"\x30\x50\x90" * cell
     rows = [b"\0" + ((light + dark) * 8)[: size * 3], b"\0" + ((dark + light) * 8)[: size * 3]]
     write_png(path, size, 2, b"".join(rows[(y // cell) % 2] for y in range(size)))
+
+
+def flat_png(path: Path, size: int, colour: tuple[int, int, int]) -> None:
+    write_png(path, size, 2, (b"\0" + bytes(colour) * size) * size)
 
 
 def write_png(path: Path, size: int, kind: int, pixels: bytes) -> None:
@@ -129,8 +135,16 @@ class Job:
         path, size, name = self.folder / "out" / "texture.png", self.settings["texture_size"], "out/texture.png"
         if "full" in self.wrong:
             raise Failed("no_room")
-        png(path, size // 2 if "wrongsize" in self.wrong else size)
-        owner_png(self.folder / "out" / "owner.png", size, len(self.record["cameras"]))
+        tiles = next((kind[6:].split(",") for kind in self.wrong if kind.startswith("tiles:")), [])
+        extra = {f"base_color.{tile}": f"out/base_color.{tile}.png" for tile in tiles}
+        for number, file in enumerate(extra.values()):
+            path = self.folder / file
+            wrong = "wrongsize" in self.wrong and number == len(tiles) - 1
+            flat_png(path, size // 2 if wrong else size, COLOURS[number % len(COLOURS)])
+            name = f"out/base_color.{tiles[0]}.png"
+        if not tiles:
+            png(path, size // 2 if "wrongsize" in self.wrong else size)
+            owner_png(self.folder / "out" / "owner.png", size, len(self.record["cameras"]))
         if "cut" in self.wrong:
             path.write_bytes(path.read_bytes()[:-20])
         if "notpng" in self.wrong:
@@ -140,7 +154,7 @@ class Job:
         if "escape" in self.wrong:
             png(self.folder.parent / "escaped.png", size)
             name = "../escaped.png"
-        images = {} if "noimage" in self.wrong else {"base_color": name}
+        images = {} if "noimage" in self.wrong else {"base_color": name, **extra}
         return {
             "status": "done",
             "images": images,

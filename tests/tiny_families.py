@@ -201,12 +201,15 @@ SD3_BLOCKS = {
 }  # fmt: skip
 
 
-def write_tiny_sd3(folder: Path, control: bool = True, t5: bool = True, seed: int = 0, **control_options: Any) -> Path:
-    """SD 3.5 with a ControlNet, and with or without its T5."""
+def write_tiny_sd3(
+    folder: Path, control: bool = True, t5: bool = True, seed: int = 0, dual: tuple[int, ...] = (0,),
+    **control_options: Any,
+) -> Path:  # fmt: skip
+    """SD 3.5 with a ControlNet, and with or without its T5. dual: blocks with a second attention (medium has them)."""
     torch.manual_seed(seed)
     parts: dict[str, Any] = {
         "vae": flow_codec(), "transformer": SD3Transformer2DModel(
-            num_layers=2, out_channels=FLOW_LATENTS, qk_norm="rms_norm", dual_attention_layers=(0,), **SD3_BLOCKS),
+            num_layers=2, out_channels=FLOW_LATENTS, qk_norm="rms_norm", dual_attention_layers=dual, **SD3_BLOCKS),
         "text_encoder": clip_text(CLIPTextModelWithProjection, POOLED), "tokenizer": tokenizer(),
         "text_encoder_2": clip_text(CLIPTextModelWithProjection, POOLED), "tokenizer_2": tokenizer(),
         "text_encoder_3": t5_text() if t5 else None, "tokenizer_3": t5_tokenizer() if t5 else None,

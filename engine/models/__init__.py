@@ -49,6 +49,7 @@ FAMILIES = {
     "FluxControlNetPipeline": "engine.models.flux",
 }
 BUNDLED = {"swatch": Path(__file__).parent / "swatch"}
+STYLE_ENCODER = "models/image_encoder"  # in the repository of the usual style adapters; one for SD 1.5 and SDXL
 NO_CONTROL = "none"  # in place of a ControlNet's name: the prompt alone decides
 
 
@@ -189,19 +190,24 @@ def _multiview_file(name: str, base: str) -> tuple[ModelFolder, str]:
 
 
 def _style_folder(family: Any, name: str) -> tuple[ModelFolder, str]:
-    """(folder, weights file) of a style adapter; "auto" is the family's usual one on the hub."""
+    """(folder, weights file) of a style adapter; "auto" and "plus" are the family's usual ones on the hub."""
     path = Path(name).expanduser()
     if path.is_file():
         return ModelFolder(path.resolve().parent, path.name), path.name
-    if name != "auto":
+    known = getattr(family, "USUAL_STYLE", {})
+    if name in {repository for repository, _ in known.values()}:  # it holds those of several families
+        name = "auto"
+    if name not in ("auto", "plus"):
         return find_folder(name, parts=()), ""
-    usual = getattr(family, "USUAL_STYLE", None)
+    usual = known.get(name)
     if usual is None:
         raise ModelError("There is no usual style adapter for this model's family.",
                          "Give the adapter's file or folder in style_adapter, or leave style_image empty.")  # fmt: skip
-    repository, place, file = usual
-    folder = fetch(repository, (f"{place}/image_encoder", "models/image_encoder"), files=(f"{place}/{file}",))
-    return folder, f"{place}/{file}"
+    repository, file = usual
+    folder = fetch(repository, (STYLE_ENCODER,), files=(file,))
+    if not (folder.path / file).exists():  # another file of the same repository was fetched before
+        folder = fetch(repository, (STYLE_ENCODER,), files=(file,), ask=True)
+    return folder, file
 
 
 def split_name(name: str) -> tuple[str, tuple[str, ...]]:

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ from engine.models.codec import Codec, latent_scale
 from engine.models.controls import Control, as_controls, check_controls, paired
 from engine.models.depot import Depot
 from engine.models.multiview import MultiViewGuide
+from engine.models.style import Style
 from engine.models.text import ClipText, T5Text, too_long
 from engine.models.view_attention import ViewAttention
 
@@ -44,6 +46,7 @@ class FlowModel:
     default_guidance_rescale: float = 0.0
     known_words: None = None
     edits: bool = False
+    style: Style | None = field(default=None, repr=False)
 
     @property
     def factor(self) -> int:
@@ -103,6 +106,9 @@ class FlowModel:
             given = self.texts(asked.texts(prompts, avoids), asked.parts, guidance)
             wanted = [one for one in controls if one.scale * control_scale]
             given, wanted = self.beside(given, wanted, asked.parts)
+            if style is not None:
+                scales = torch.full((asked.parts, views), style[1], device=self.device)
+                given |= {"style": self.style.bound(style[0], views, asked.parts), "style_scale": scales}
             bound = self.bind(wanted, control_scale)
         return BoundDenoiser(BoundNetwork(self, views, given, asked, bound, Batch(chunk, tell)), "flow_prediction")
 
@@ -113,12 +119,17 @@ class FlowModel:
         if attention is not None:
             raise SettingsError(f"view_attention is not known for {self.name}, whose network is no U-Net.",
                                 "Set view_attention to 'off'.", key="view_attention")  # fmt: skip
-        if style is not None:
-            raise SettingsError(f"{self.name} takes no style picture here.",
-                                "Leave style_image empty, or use SD 1.5 or SDXL.", key="style_image")  # fmt: skip
+        if style is not None and self.style is None:
+            raise SettingsError(f"{self.name} was loaded without a style adapter.",
+                                "Name one in style_adapter, or leave style_image empty.",
+                                key="style_image")  # fmt: skip
         if image is not None:
             raise SettingsError(f'"{self.name}" cannot follow an instruction.',
                                 "Choose an InstructPix2Pix model, or another method.", key="model")  # fmt: skip
+
+    def styled(self, given: Mapping[str, Tensor]) -> AbstractContextManager[None]:
+        """While this lasts, the style adapter is as strong as this batch asks."""
+        return self.style.strength(float(given["style_scale"][0])) if "style" in given else nullcontext()
 
     def begin(self, reuse: float, controls: Sequence[Control]) -> None:
         """Prepares the transformer for a new denoiser that takes over what hardly changes; see the setting `reuse`."""

@@ -21,6 +21,7 @@ from engine.models.controls import Control
 from engine.models.flow import FlowModel, check_transformer
 from engine.models.folders import ModelFolder
 from engine.models.loading import VAES, Wanted, codec_of, load_parts, model_info, settle
+from engine.models.style import wanted_style
 from engine.models.text import ClipText, T5Text, spread
 from engine.schedule import Level, flow_shift, levels_from_config
 
@@ -119,8 +120,12 @@ class Flux(FlowModel):
         more = self._controlled(tokens, common, given, controls)
         if "beside" in given:
             tokens = torch.cat([tokens, given["beside"]], 2)
+        if "style" in given:
+            more["joint_attention_kwargs"] = {"ip_adapter_image_embeds": [given["style"]]}
         guidance = given["guidance"] if self.told_guidance else None
-        return unpack(self.transformer(hidden_states=tokens, guidance=guidance, **common, **more)[0], height, width)
+        with self.styled(given):
+            found = self.transformer(hidden_states=tokens, guidance=guidance, **common, **more)[0]
+        return unpack(found, height, width)
 
     def _controlled(self, tokens: Tensor, common: Mapping[str, Any], given: Mapping[str, Tensor],
                     controls: Sequence[BoundControl]) -> dict[str, Any]:  # fmt: skip
@@ -177,6 +182,7 @@ def load(wanted: Wanted) -> Flux:
     ], CONTROL_CLASSES)  # fmt: skip
     transformer, latents = parts["transformer"], parts["vae"].config.latent_channels
     check_transformer(wanted.folder.name, transformer, parts["controlnets"], latents, (4 * latents, 8 * latents))
+    style = wanted_style(wanted, transformer)
     depot = settle(wanted, parts)
     told = transformer.config.guidance_embeds
     return Flux(
@@ -194,6 +200,7 @@ def load(wanted: Wanted) -> Flux:
         device=wanted.device,
         dtype=wanted.number,
         depot=depot,
+        style=style,
     )
 
 

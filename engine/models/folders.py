@@ -40,10 +40,13 @@ CLASSES = {
     "CLIPTextModel": "transformers",
     "CLIPTextModelWithProjection": "transformers",
     "CLIPVisionModelWithProjection": "transformers",
+    "SiglipVisionModel": "transformers",
     "T5EncoderModel": "transformers",
     "CLIPTokenizer": "transformers",
     "T5TokenizerFast": "transformers",
 }
+# Published whole where only the half that sees pictures is needed.
+SEEING = {"CLIPModel": "CLIPVisionModelWithProjection", "SiglipModel": "SiglipVisionModel"}
 WEIGHT_NAMES = ("diffusion_pytorch_model", "model")  # diffusers' and transformers' file names, without the ending
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 MANIFEST = "manifest.json"  # {"sha256": {"unet/config.json": "9f86d0...", ...}}; the card may hold the same list
@@ -105,6 +108,7 @@ def load_part(folder: ModelFolder, part: str, allowed: Iterable[str], dtype: tor
     if not where.is_dir():
         raise ModelError(f'Model "{folder.name}" has no "{part}" folder in {folder.path}.', _again(folder.name))
     named = folder.class_name(part)
+    named = SEEING.get(named, named)
     if named not in set(allowed):
         raise ModelError(
             f'"{where.resolve().name}" of model "{folder.name}" is a {named or "config without a class name"}, '
@@ -176,6 +180,21 @@ def check_weights(where: Path, model: str) -> str:
 
     Reads headers only, a few kB for any size of model.
     """
+    variant, files = _loaded_files(where, model)
+    for file in files:
+        check_safetensors(file, model)
+    if files:
+        return variant
+    if any(path.suffix in PICKLES for path in where.iterdir()):
+        raise ModelError(
+            f'Model "{model}" has only pickled weights (.bin) in {where}, which Tweed never opens: they can run code.',
+            "Use a version of the model with .safetensors files, or convert it with diffusers on a machine you trust.",
+        )
+    raise ModelError(f'Model "{model}" has no weights (.safetensors) in {where}.', _again(model))
+
+
+def _loaded_files(where: Path, model: str) -> tuple[str, list[Path]]:
+    """The variant and the weight files in `where` that will be loaded, of those that may lie there; "", [] for none."""
     for variant in ("", "fp16"):
         dot = f".{variant}" if variant else ""
         for name in WEIGHT_NAMES:
@@ -183,18 +202,10 @@ def check_weights(where: Path, model: str) -> str:
             single = where / f"{name}{dot}.safetensors"
             if index.exists():
                 shards = set(read_json(index, model).get("weight_map", {}).values())
-                for shard in sorted(shards):
-                    check_safetensors(where / shard, model)
-                return variant
+                return variant, [where / shard for shard in sorted(shards)]
             if single.exists() or single.is_symlink():
-                check_safetensors(single, model)
-                return variant
-    if any(path.suffix in PICKLES for path in where.iterdir()):
-        raise ModelError(
-            f'Model "{model}" has only pickled weights (.bin) in {where}, which Tweed never opens: they can run code.',
-            "Use a version of the model with .safetensors files, or convert it with diffusers on a machine you trust.",
-        )
-    raise ModelError(f'Model "{model}" has no weights (.safetensors) in {where}.', _again(model))
+                return variant, [single]
+    return "", []
 
 
 def check_safetensors(path: Path, model: str) -> None:
@@ -264,11 +275,14 @@ def weight_files(path: Path) -> list[Path]:
 
 
 def weight_elements(where: Path) -> int:
-    """How many numbers the weights in `where` hold, from their headers; of "x.fp16.safetensors" only where there is no
-    other. 0 for what is absent or damaged: loading says so by name. `where` may be one file."""
-    files = [where] if where.suffix == ".safetensors" else list(where.glob("*.safetensors"))
-    plain = [file for file in files if ".fp16" not in file.name] or files
-    return sum(_elements(file) for file in plain)
+    """How many numbers the weights in `where` hold that will be loaded, from their headers. 0 for what is absent or
+    damaged: loading says so by name. `where` may be one file."""
+    if where.suffix == ".safetensors":
+        return _elements(where)
+    try:
+        return sum(_elements(file) for file in _loaded_files(where, where.name)[1])
+    except ModelError:  # an index that cannot be read
+        return 0
 
 
 def _elements(path: Path) -> int:

@@ -18,7 +18,8 @@ PINNED = {one.name: one.revision for one in CATALOGUE if one.revision}
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
 TEXTS = ("*.json", "*.txt")
 ENDINGS = (*TEXTS, "*.safetensors")
-SKIPPED = ("*non_ema*", "*.fp16.*")  # training leftovers; the same weights again at half precision
+# Training leftovers; another ControlNet beside xinsir's union; last, the same weights again at half precision.
+SKIPPED = ("*non_ema*", "*_promax.*", "*.fp16.*")
 TIMEOUT = 5.0  # seconds to wait for the hub's first answer
 
 
@@ -44,7 +45,7 @@ def fetch(
     elif here is None or not _whole(here, parts):
         here = _snapshot(repository, revision, wanted, local=False) or here
     if weights and here is not None and not _whole(here, parts):  # published in half precision only
-        here = _snapshot(repository, revision, wanted, local=False, skip=SKIPPED[:1]) or here
+        here = _snapshot(repository, revision, wanted, local=False, skip=SKIPPED[:-1]) or here
     here = here or (_snapshot(repository, revision, wanted, local=True) if ask else None)
     if here is None:
         raise ModelError(f'Model "{name}" is not on this machine.', _remedy(repository))

@@ -141,6 +141,10 @@ def plan_of(wanted: Wanted, needs: Sequence[Need]) -> Plan:
     if wanted.multiview is not None:
         folder, file = wanted.multiview
         groups["networks"] += weight_elements(folder.path / file) * wanted.number.itemsize
+    if wanted.style is not None:
+        folder, file = wanted.style
+        adapters = [folder.path / file] if file else folder.path.glob("*.safetensors")
+        groups["networks"] += sum(weight_elements(path) for path in adapters) * wanted.number.itemsize
     for folder in wanted.controls:
         groups["networks"] += weight_elements(folder.path) * _bytes(wanted, "controlnet", wanted.number)
     return plan_model(groups, free_memory(wanted.device), wanted.folder.name, wanted.extras.memory,
@@ -180,7 +184,8 @@ def _economize(wanted: Wanted, network: nn.Module) -> None:
     if wanted.extras.precision == "float8":
         network.enable_layerwise_casting(storage_dtype=FLOAT8, compute_dtype=wanted.number)
     if wanted.extras.compiled:
-        network.compile()
+        # for each size of batch by itself: sizes that are left open take minutes where views look at each other
+        network.compile(dynamic=False)
 
 
 def codec_of(wanted: Wanted, parts: dict[str, Any], depot: Depot, upcast: bool = False) -> Codec:

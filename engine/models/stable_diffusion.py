@@ -19,7 +19,7 @@ from engine.models.loading import (
     model_info,
     settle,
 )
-from engine.models.style import load_style
+from engine.models.style import wanted_style
 from engine.models.text import ClipText
 from engine.models.unet import UNetModel
 
@@ -33,7 +33,8 @@ USUAL_CONTROL = {
     (1024, "normal"): "thibaud/controlnet-sd21-normalbae-diffusers",
     (1024, "canny"): "thibaud/controlnet-sd21-canny-diffusers",
 }
-USUAL_STYLE = ("h94/IP-Adapter", "models", "ip-adapter_sd15.safetensors")
+USUAL_STYLE = {"auto": ("h94/IP-Adapter", "models/ip-adapter_sd15.safetensors"),
+               "plus": ("h94/IP-Adapter", "models/ip-adapter-plus_sd15.safetensors")}  # fmt: skip
 
 
 def load(wanted: Wanted) -> UNetModel:
@@ -44,7 +45,7 @@ def load(wanted: Wanted) -> UNetModel:
         ("vae", VAES, wanted.exact), ("unet", ("UNet2DConditionModel",), wanted.number),
     ], CONTROL_CLASSES)  # fmt: skip
     extra = _check_fit(wanted, parts)
-    style = None if wanted.style is None else load_style(*wanted.style, parts["unet"], wanted.number, wanted.device)
+    style = wanted_style(wanted, parts["unet"])
     depot = settle(wanted, parts)
     unet, card = parts["unet"], wanted.folder.card()
     defaults = card.get("defaults", {})

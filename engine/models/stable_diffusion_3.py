@@ -16,6 +16,7 @@ from engine.models.controls import Control
 from engine.models.flow import FlowModel, check_transformer
 from engine.models.folders import ModelFolder
 from engine.models.loading import VAES, Wanted, codec_of, load_parts, model_info, settle
+from engine.models.style import wanted_style
 from engine.models.text import ClipText, T5Text, spread
 from engine.schedule import Level, flow_shift, levels_from_config
 
@@ -72,10 +73,12 @@ class StableDiffusion3(FlowModel):
                 return_dict=False,
             )[0]  # fmt: skip
             added = list(found) if added is None else [a + b for a, b in zip(added, found, strict=True)]
-        return self.transformer(
-            hidden_states=sample, timestep=time, encoder_hidden_states=given["text"],
-            pooled_projections=given["pooled"], block_controlnet_hidden_states=added, return_dict=False,
-        )[0]  # fmt: skip
+        more = {"joint_attention_kwargs": {"ip_adapter_image_embeds": given["style"][:, 0]}} if "style" in given else {}
+        with self.styled(given):
+            return self.transformer(
+                hidden_states=sample, timestep=time, encoder_hidden_states=given["text"],
+                pooled_projections=given["pooled"], block_controlnet_hidden_states=added, return_dict=False, **more,
+            )[0]  # fmt: skip
 
 
 def load(wanted: Wanted) -> StableDiffusion3:
@@ -93,6 +96,7 @@ def load(wanted: Wanted) -> StableDiffusion3:
     for net in parts["controlnets"]:
         if net.config.get("use_pos_embed") is False:  # these use the transformer's own
             net.pos_embed = net._get_pos_embed_from_transformer(transformer).to(net.dtype)
+    style = wanted_style(wanted, transformer)
     depot = settle(wanted, parts)
     codec = codec_of(wanted, parts, depot)
     return StableDiffusion3(
@@ -110,6 +114,7 @@ def load(wanted: Wanted) -> StableDiffusion3:
         device=wanted.device,
         dtype=wanted.number,
         depot=depot,
+        style=style,
     )
 
 

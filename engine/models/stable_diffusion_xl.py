@@ -18,7 +18,7 @@ from engine.models.loading import (
     model_info,
     settle,
 )
-from engine.models.style import load_style
+from engine.models.style import wanted_style
 from engine.models.text import ClipText
 from engine.models.unet import UNetModel
 
@@ -28,7 +28,8 @@ USUAL_CONTROL = {
     "canny": "diffusers/controlnet-canny-sdxl-1.0",
     "normal": "xinsir/controlnet-union-sdxl-1.0",
 }
-USUAL_STYLE = ("h94/IP-Adapter", "sdxl_models", "ip-adapter_sdxl_vit-h.safetensors")
+USUAL_STYLE = {"auto": ("h94/IP-Adapter", "sdxl_models/ip-adapter_sdxl_vit-h.safetensors"),
+               "plus": ("h94/IP-Adapter", "sdxl_models/ip-adapter-plus_sdxl_vit-h.safetensors")}  # fmt: skip
 TIME_IDS = 6  # sizes the U-Net is told; the refiner is told five
 
 
@@ -46,7 +47,7 @@ def load(wanted: Wanted) -> UNetModel:
         ("vae", VAES, wanted.exact), ("unet", ("UNet2DConditionModel",), wanted.number),
     ], CONTROL_CLASSES)  # fmt: skip
     _check_fit(wanted, parts)
-    style = None if wanted.style is None else load_style(*wanted.style, parts["unet"], wanted.number, wanted.device)
+    style = wanted_style(wanted, parts["unet"])
     depot = settle(wanted, parts)
     unet, codec = parts["unet"], codec_of(wanted, parts, depot, upcast=True)
     index = wanted.folder.json("model_index.json")

@@ -237,10 +237,8 @@ class UNetModel:
     def _style(self, picture: Tensor, scale: float, views: int, parts: int) -> dict[str, Tensor]:
         if self.style is None:
             raise ModelError(f'Model "{self.name}" was loaded without a style adapter.', "Name one in style_adapter.")
-        none, own = self.style.features(picture).to(self.device, self.dtype)
-        both = torch.stack([*[none] * (parts - 1), own])
         scales = torch.full((parts, views), scale, device=self.device)
-        return {"style": both.expand(parts, views, *both.shape[2:]), "style_scale": scales}
+        return {"style": self.style.bound(picture, views, parts), "style_scale": scales}
 
     def _multiview(self, guide: MultiViewGuide | None, parts: int) -> dict[str, Tensor]:
         """What the multi-view adapter adds to the U-Net's features, "depth0", "depth1", ..., the same for all parts."""

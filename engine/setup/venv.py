@@ -21,6 +21,7 @@ from pathlib import Path
 
 from engine.setup import pip
 from engine.setup.console import SetupProblem, say
+from engine.setup.lock import lock
 from engine.setup.machine import can_use_apt, free_bytes, hidden_window
 
 STAMP = "tweed-setup.json"
@@ -221,24 +222,8 @@ def only_one(folder: Path, patience: float = 0.0) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a+") as file:
         end = time.monotonic() + patience
-        while not _lock(file):
+        while not lock(file):
             if time.monotonic() > end:
                 raise SetupProblem("Another install.py is at work in this folder.", "Wait until it is done.", code=3)
             time.sleep(1)
         yield
-
-
-def _lock(file) -> bool:
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            file.seek(0)
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

@@ -98,7 +98,7 @@ def test_make_uvs_adds_a_layer_and_then_it_works():
 
 def test_uvs_outside_the_square(unchanged):
     obj = add_mesh("Tiled", SQUARE, [(0, 1, 2, 3)], np.array(SQUARE_UVS) * 3)
-    with unchanged("100%", "'Tiled'", "outside the 0-1 square", "Pack Islands"):
+    with unchanged("100.0 %", "'Tiled'", "across the border of the 0-1 square", "Pack Islands"):
         generate(objects=obj.name)
 
 

@@ -52,6 +52,25 @@ def test_of_several_uv_maps_the_active_one_is_painted_in(cube):
     assert [n.uv_map for n in nodes if n.bl_idname == "ShaderNodeUVMap"] == ["Lightmap"]
 
 
+def test_a_uv_map_is_chosen_by_name(cube, draw, unchanged):
+    from bl_ext.tweeddev.tweed import panels, subpanels
+
+    cube.data.uv_layers.new(name="Second")
+    assert cube.data.uv_layers.active.name != "Second"
+    bpy.context.scene.tweed.uv_map = "Second"
+    assert export(cube).records[0]["uv_map"] == "Second"
+    assert ("prop", "uv_map") in draw([subpanels.TWEED_PT_output])
+    assert bpy.ops.tweed.generate(prompt="x", texture_size=64) == {"FINISHED"}
+    nodes = cube.active_material.node_tree.nodes
+    assert [n.uv_map for n in nodes if n.bl_idname == "ShaderNodeUVMap"] == ["Second"]
+    assert cube.data.uv_layers.active.name != "Second", "what is active is the artist's"
+    with unchanged("no UV map named 'Third'", "Second"):
+        bpy.ops.tweed.generate(prompt="x", texture_size=64, uv_map="Third")
+    bpy.context.scene.tweed.uv_map = "Third"
+    said = " ".join(str(text) for kind, text in draw([panels.TWEED_PT_main]) if kind == "label")
+    assert "no UV map named" in said
+
+
 def test_two_objects_are_joined_with_their_numbers(cube):
     other = bpy.data.objects.new("Other", cube.data.copy())
     bpy.context.scene.collection.objects.link(other)
@@ -109,9 +128,18 @@ def test_overlap_is_measured():
 
     square = np.float32([(0, 0), (1, 0), (1, 1), (0, 1)])
     triangles = np.int32([(0, 1, 2), (0, 2, 3)])
-    assert uv.overlap_share(uv.coverage(square, triangles)) == 0
+    def shared(uvs, corners):
+        return uv.overlap_share([uv.coverage(uvs, corners)])
+
+    assert shared(square, triangles) == 0
     assert uv.coverage(square, triangles).min() == 1, "a shared edge leaves no gap"
-    assert uv.overlap_share(uv.coverage(square, np.concatenate([triangles, triangles[:, ::-1]]))) == 1
+    assert shared(square, np.concatenate([triangles, triangles[:, ::-1]])) == 1
     half = np.concatenate([square, square * [0.5, 1]]).astype(np.float32)
-    assert abs(uv.overlap_share(uv.coverage(half, np.concatenate([triangles, triangles + 4]))) - 0.5) < 0.01
-    assert uv.outside_share(square * 2, triangles) == 1
+    both = np.concatenate([triangles, triangles + 4])
+    assert abs(shared(half, both) - 0.5) < 0.01
+    half[4:] += [0, 3]  # the same in another tile: shared where the texture repeats, not where it is one of its own
+    tile, plain = np.int64([[0, 0]] * 2 + [[0, 3]] * 2), np.zeros(4, np.int64)
+    assert abs(uv.overlap_share(uv.coverages(half, both, tile, plain).values()) - 0.5) < 0.01
+    own = uv.coverages(half, both, tile, np.int64([0, 0, 1, 1]))
+    assert uv.overlap_share(own.values()) == 0 and abs((own[1] > 0).mean() - 0.5) < 0.01
+    assert list(uv.coverages(half, both, tile, np.int64([0, 0, -1, -1]))) == [0], "what is not painted is not counted"

@@ -122,6 +122,26 @@ def test_saved_file_gets_a_file_beside_it(cube, tmp_path):
     assert all(Path(bpy.path.abspath(i.filepath)).is_file() and not i.packed_file for i in images)
 
 
+def test_save_to_names_the_folder(cube, tmp_path):
+    """Beside the .blend if it says so, anywhere else, and kept with the file; without a .blend only a whole path counts."""
+    elsewhere, group = tmp_path / "else where é", bpy.context.scene.tweed
+    group.save_to = "//maps/rock"
+    generate()
+    assert base_color(cube).image.packed_file, "nowhere to be beside of"
+    group.save_to = str(elsewhere)
+    generate()
+    assert Path(base_color(cube).image.filepath).parent == elsewhere and not base_color(cube).image.packed_file
+    (tmp_path / "file").mkdir()
+    group.save_to = "//../maps/rock"
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "file" / "hero.blend"))
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "file" / "hero.blend"))
+    assert bpy.context.scene.tweed.save_to == "//../maps/rock"
+    generate()
+    image = base_color(bpy.data.objects["Cube"]).image
+    assert image.filepath.startswith("//../maps/rock/")
+    assert Path(bpy.path.abspath(image.filepath)).resolve().parent == (tmp_path / "maps" / "rock").resolve()
+
+
 def test_textures_folder_that_cannot_be_written_means_packing(cube, tmp_path):
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "hero.blend"))
     (tmp_path / "textures").write_text("in the way")

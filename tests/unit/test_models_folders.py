@@ -10,10 +10,11 @@ import time
 import pytest
 import torch
 from huggingface_hub import constants
+from safetensors.torch import save_file
 
 from blender_addon.jobs.errors import ModelError
 from engine.models import available_models, find_folder, load_model, split_name
-from engine.models.folders import ModelFolder, fingerprint, verify_manifest, write_manifest
+from engine.models.folders import ModelFolder, fingerprint, verify_manifest, weight_elements, write_manifest
 from engine.models.hub import is_hub_id
 from tests.tiny_models import SWATCH_SCHEDULER, write_tiny_model
 
@@ -269,3 +270,25 @@ def test_hub_model_in_the_cache_needs_no_network(whole, monkeypatch, tmp_path):
     for name in ("org/name", f"org/name@{commit}"):
         model = load_model(name, CPU, torch.float32)
         assert model.name == name and model.info["revision"] == commit
+
+
+def test_only_the_weights_that_will_be_loaded_are_counted(tmp_path):
+    """xinsir's union lies beside another ControlNet of the same size, some parts beside themselves in half precision:
+    3 x 4 + 5 = 17 numbers, whatever else is there. In shards, those that the index names."""
+    def write(name, *shapes):
+        save_file({f"w{k}": torch.zeros(shape) for k, shape in enumerate(shapes)}, tmp_path / name)
+    assert weight_elements(tmp_path) == 0
+    write("diffusion_pytorch_model.fp16.safetensors", (3, 4), (5,))
+    assert weight_elements(tmp_path) == 17
+    write("diffusion_pytorch_model.safetensors", (3, 4), (5,))
+    write("diffusion_pytorch_model_promax.safetensors", (3, 4), (5,), (2,))
+    assert weight_elements(tmp_path) == 17
+    assert weight_elements(tmp_path / "diffusion_pytorch_model_promax.safetensors") == 19
+    write("diffusion_pytorch_model-00001-of-00002.safetensors", (7,))
+    write("diffusion_pytorch_model-00002-of-00002.safetensors", (2, 2))
+    index = tmp_path / "diffusion_pytorch_model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {
+        f"w{k}": f"diffusion_pytorch_model-0000{k}-of-00002.safetensors" for k in (1, 2)}}))
+    assert weight_elements(tmp_path) == 11
+    index.write_text("{")
+    assert weight_elements(tmp_path) == 0  # loading names it

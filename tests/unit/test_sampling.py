@@ -104,6 +104,30 @@ def test_a_state_of_known_noise_stays_one(name):
         torch.testing.assert_close(x, level.alpha * answer + level.sigma * eps, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("curve", ["vp", "flow"])
+def test_tcd_keeps_the_noise_of_the_level_it_went_past(curve):
+    """Known x0 and eps, fresh noise z: at time s = (1 - gamma) t' the state is alpha_s x0 + sigma_s eps; noised up to
+    t' it is alpha'/alpha_s times that, plus z so strong that the noise in all has the variance sigma'^2. For the flow
+    model, shift 3, three steps down to 0.003: t' = 3 0.5015 / (1 + 2 0.5015) = 0.7511, gamma 0.6: sigma_s = 0.3004."""
+    stops = {"vp": ({**VP, "_class_name": "LCMScheduler"}, 2), "flow": (FLOW, 3)}
+    now, after = levels_from_config(*stops[curve])[:2]
+    zero, one = torch.zeros(1, 1, 1, 16, dtype=torch.float64), torch.ones(1, 1, 1, 16, dtype=torch.float64)
+    parts = [float(SAMPLERS["tcd"](now.alpha * x0 + now.sigma * eps, x0, now, after, lambda z=z: z, 0.6, ()).mean())
+             for x0, eps, z in ((one, zero, zero), (zero, one, zero), (zero, zero, one))]  # fmt: skip
+    if curve == "vp":  # stops 999 and 499; 0.4 of 499 is 199.6, whole: 199
+        betas = torch.linspace(math.sqrt(0.00085), math.sqrt(0.012), 1000, dtype=torch.float64) ** 2
+        power = (1 - betas).cumprod(0)
+        assert (now.timestep, after.timestep) == (999.0, 499.0)
+        past = float((1 - power[199]).sqrt() / power[199].sqrt())
+    else:
+        past = 0.4 * after.sigma / (1 - 0.4 * after.sigma)
+        assert 0.4 * after.sigma == pytest.approx(0.3004, abs=1e-4)
+    kept = after.alpha * past
+    assert parts == pytest.approx([after.alpha, kept, math.sqrt(after.sigma**2 - kept**2)], rel=1e-9)
+    with pytest.raises(ValueError, match="schedule"):
+        Level(0.6, 0.8, 500.0).sooner(0.5)
+
+
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_float32_stays_float32_and_x_is_not_changed(name):
     x = torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(0))

@@ -41,6 +41,10 @@ WALKS = [
     ("lcm", "LCMScheduler", SD, "epsilon", 4, 0.0),
     ("lcm", "LCMScheduler", SD, "v_prediction", 8, 0.0),
     ("ddim", "TCDScheduler", SD, "epsilon", 4, 0.0),
+    ("tcd", "TCDScheduler", SD, "epsilon", 4, 0.0),
+    ("tcd", "TCDScheduler", SD, "epsilon", 4, 0.3),
+    ("tcd", "TCDScheduler", SD, "sample", 8, 0.7),
+    ("tcd", "TCDScheduler", SD, "v_prediction", 5, 1.0),
 ]
 
 
@@ -51,7 +55,7 @@ def theirs(scheduler, network, x, generator, noises, eta):
         told = x if "Flow" in type(scheduler).__name__ else scheduler.scale_model_input(x, time)
         extra = {}
         if type(scheduler).__name__.startswith("TCD"):
-            extra = {"eta": eta}
+            extra = {"eta": eta, "generator": generator}
         elif type(scheduler).__name__.startswith("DDIM"):
             extra = {"eta": eta, "variance_noise": next(noises) if eta else None}
         elif not type(scheduler).__name__.startswith("DPM"):

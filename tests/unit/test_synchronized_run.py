@@ -159,8 +159,8 @@ def test_pixels_need_a_space():
 def test_fresh_noise_shared_on_an_exact_space_makes_stochastic_cases_one(case):
     """Drawn on the canonical image in every case; the order of draws is the same too."""
     space = EXACT["crops"]()
-    for sampler in ("ddpm", "euler-ancestral"):
-        settings = {**SETTINGS, "sampler": sampler}
+    for sampler in ("ddpm", "euler-ancestral", "tcd"):
+        settings = {**SETTINGS, "sampler": sampler, "eta": 0.3}
         found = run(RandomDenoiser(2), space, levels_from_config(VP, 9), {**settings, "case": case}, seeded(4))
         expected = run(RandomDenoiser(2), space, levels_from_config(VP, 9), settings, seeded(4))
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-11)

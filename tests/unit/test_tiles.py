@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """UVs outside 0-1, UDIM tiles, faces that are seen but not painted: each comes out right or is refused in a sentence."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from blender_addon.jobs.arrays import MeshArrays
-from blender_addon.jobs.errors import MeshError
+from blender_addon.jobs.errors import MeshError, SettingsError
 from blender_addon.jobs.rigs import build_rig
 from engine.finish import complete, covered_share
 from engine.finish.bake import prepare
 from engine.finish.sheet import Sheet
 from engine.mesh import from_arrays
+from engine.opening import chosen_faces
 from engine.tiles import PLAIN, lay_out
 from tests import shapes
+from tests.jobs import small_job
 from tests.painted import RASTERIZER, colour_of, rendered_views
 
 SIZE = 96
@@ -141,3 +145,44 @@ def test_too_many_tiles_and_nothing_chosen_are_refused():
         lay_out(arrays_of(shape, spread))
     with pytest.raises(MeshError, match="No face"):
         lay_out(arrays_of(shape), "auto", np.zeros(len(shape.triangles), bool))
+
+
+def test_faces_that_are_not_painted_may_lie_across_the_borders_of_tiles():
+    shape = shapes.uv_sphere(32, 16)
+    right = halves(shape)
+    arrays = arrays_of(shape)
+    corners = arrays.uvs.reshape(-1, 3, 2)
+    corners[~right] = corners[~right] * 5 - 2
+    with pytest.raises(MeshError, match="across the border"):
+        lay_out(arrays)
+    mesh, sheets, _ = painted(arrays, chosen=right)
+    assert len(sheets) == 1 and fidelity(sheets[0]) > 40
+    assert (sheets[0].texels.position[:, 0] > -0.05).all()
+
+
+@pytest.mark.parametrize(("tile", "named"), [((0, 0), [""]), ((1, 0), ["1001", "1002"])])
+def test_faces_without_area_on_a_border_make_no_texture_of_their_own(tile, named):
+    """A face whose corners all are at u = 1 has its middle there, where tile 1002 begins."""
+    shape = shapes.uv_sphere(32, 16)
+    arrays = arrays_of(shape, np.where(halves(shape)[:, None], tile, [0, 0]))
+    corners = arrays.uvs.reshape(-1, 3, 2)
+    first, last = np.flatnonzero(~halves(shape))[0], np.flatnonzero(halves(shape))[0]
+    corners[first] = [1, 0.5]
+    corners[last] = np.float32(tile) + [1, 1]
+    _, windows = lay_out(arrays)
+    assert [window.name for window in windows] == named
+
+
+def test_tiles_come_in_the_order_of_their_numbers():
+    shape = shapes.uv_sphere(32, 16)
+    number = np.arange(len(shape.triangles)) % 3
+    _, windows = lay_out(arrays_of(shape, np.array([[0, 1], [9, 0], [1, 0]])[number]))
+    assert [window.name for window in windows] == ["1002", "1010", "1011"]
+
+
+def test_materials_that_nobody_has_numbered_are_refused():
+    with pytest.raises(SettingsError, match=r"in Blender only") as refused:
+        chosen_faces(small_job(slots="Moss"))
+    assert refused.value.action
+    chosen = chosen_faces(replace(small_job(slots="Moss"), objects=[{"name": "Rock", "paint": [1]}]))
+    np.testing.assert_array_equal(chosen, [False, True, False, True])  # tests.jobs: materials 0, 1, 0, 1

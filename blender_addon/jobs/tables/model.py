@@ -91,7 +91,7 @@ TABLE = (
         "style_image",
         str,
         "",
-        "A PNG picture whose style the model takes over (IP-Adapter; SD 1.5 and SDXL).",
+        "A PNG picture whose style the model takes over (IP-Adapter; all families but swatch).",
         "Style Image",
         "Model",
         0,
@@ -111,7 +111,8 @@ TABLE = (
         "style_adapter",
         str,
         "auto",
-        "The IP-Adapter's file or folder; auto: the family's usual one.",
+        "The IP-Adapter's file or folder; auto or plus: the usual ones of SD 1.5 and SDXL, of which plus keeps more of "
+        "the picture.",
         "Style Adapter",
         "Model",
         1,
@@ -139,7 +140,7 @@ TABLE = (
         choice_help=(
             "The model's own",
             "From pure noise down, for Lightning, Hyper-SD and Turbo",
-            "Those that LCM and LCM-LoRA were distilled along",
+            "Those that LCM, TCD and their LoRAs were distilled along",
         ),
     ),
     Setting(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from ..schema import Setting
+from ..view_lists import read_names
 
 TABLE = (
     Setting(
@@ -62,6 +63,28 @@ TABLE = (
             "Each tile from 1001 on is a texture of its own",
             "One texture that repeats: islands are painted where they would show it",
         ),
+    ),
+    Setting(
+        "uv_map",
+        str,
+        "",
+        "The UV map that is painted, by name. Empty: the active one.",
+        "UV Map",
+        "Output",
+        0,
+        200,
+    ),
+    Setting(
+        "slots",
+        str,
+        "",
+        "Materials that are painted, by name with commas between (#2: the second slot); the others stay. Empty: all.",
+        "Materials",
+        "Output",
+        0,
+        20_000,
+        reads=read_names,
+        joined=", ",
     ),
     Setting(
         "level_views",

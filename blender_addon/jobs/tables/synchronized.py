@@ -166,7 +166,7 @@ TABLE = (
         "How a step is taken.",
         "Sampler",
         "Method",
-        choices=("ddim", "euler", "euler-ancestral", "ddpm", "dpm++2m", "flow-euler", "lcm"),
+        choices=("ddim", "euler", "euler-ancestral", "ddpm", "dpm++2m", "flow-euler", "lcm", "tcd"),
         choice_help=(
             "First order; deterministic at eta 0",
             "First order, deterministic",
@@ -175,7 +175,17 @@ TABLE = (
             "Second order, for fewer steps",
             "Euler, under the name flow-matching models know",
             "Noised anew at every step, for models distilled to a few steps",
+            "Partly noised anew, as eta says; for TCD and Hyper-SD",
         ),
     ),
-    Setting("eta", float, 0.0, "Fresh noise per step of the ddim sampler (0 none, 1 all).", "Eta", "Method", 0.0, 1.0),
+    Setting(
+        "eta",
+        float,
+        0.0,
+        "Fresh noise per step of the samplers ddim and tcd (0 none, 1 all); with tcd it is gamma, and 0.3 is usual.",
+        "Eta",
+        "Method",
+        0.0,
+        1.0,
+    ),
 )
