@@ -88,7 +88,7 @@ gui.wait(f"{NOW}.run is None", PATIENCE)
 assert gui.py(f"{NOW}.outcome.kind") == "done", gui.py(f"repr({NOW}.outcome)")
 time.sleep(2)
 window("done")
-for name, height in (("cameras", 382), ("method", 440), ("model", 385), ("guidance", 205), ("edit", 350), ("output", 297),
+for name, height in (("cameras", 382), ("method", 440), ("model", 425), ("guidance", 205), ("edit", 350), ("output", 408),
                      ("machine", 150)):  # fmt: skip
     opened(name, height)
 gui.py("bpy.ops.tweed.coverage()")
