@@ -9,8 +9,9 @@ side, and no seen texel follows a guess. Charts of several UDIM tiles are levell
 Two ways of reading must say so before anything is changed. Texels just outside a chart show the nearest point of the
 surface, that is of the edge: they see no step where a picture changes colour along a crease, but may lie on a rim. Texels
 inside, continued to the edge along the slope of their colours, are clear of rims, but take a change of colour along a
-crease for a step. Of the two steps the smaller counts, none if they have different signs. (A lookup between texels at the edge mixes both kinds and so reads up to 1/4 texel inside: where colour changes by g per texel it finds, and
-would take off, a step of g / 3 in the mean that nobody painted.)
+crease for a step. Of the two steps the smaller counts, none if they have different signs. (A lookup between texels at
+the edge mixes both kinds and so reads up to 1/4 texel inside: where colour changes by g per texel it finds, and would take
+off, a step of g / 3 in the mean that nobody painted.)
 """
 
 from __future__ import annotations
