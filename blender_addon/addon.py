@@ -5,7 +5,7 @@ import atexit
 
 import bpy
 
-from . import command, coverage_operators, job_operators, model_operators, one_view, operators, panels, preferences, preset_operators, properties, scene, session, slot_rows, subpanels, thumbnails, view_operators, view_rows
+from . import command, compare, coverage_operators, job_operators, model_operators, one_view, operators, panels, preferences, preset_operators, properties, scene, session, slot_rows, subpanels, thumbnails, view_operators, view_rows
 
 CLASSES = (
     view_rows.TweedViews,
@@ -13,6 +13,7 @@ CLASSES = (
     view_operators.TweedCamera,
     preferences.TweedPreferences,
     *operators.CLASSES,
+    *compare.CLASSES,
     *job_operators.CLASSES,
     *view_operators.CLASSES,
     *model_operators.CLASSES,

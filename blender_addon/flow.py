@@ -19,6 +19,7 @@ from .jobs.uv_tiles import FIRST, LAST
 
 # Share of a job's time spent in each phase, for the bar only.
 PHASES = {
+    "wait": 0.0,
     "load": 0.06,
     "rasterize": 0.05,
     "condition": 0.02,
@@ -28,6 +29,7 @@ PHASES = {
     "write": 0.03,
 }
 WORDS = {
+    "wait": "Waiting for the graphics card",
     "load": "Loading",
     "rasterize": "Looking at the mesh",
     "condition": "Measuring depth",
@@ -138,7 +140,7 @@ def start(scene, context, objects, values: dict, engine, jobs: Path, part: Part 
     origin = scene.origin(context.scene.name)
     if part is not None:
         views, origin = part.cameras, origin | part.origin
-        settings |= {"views": len(views), "extra_views": 0, "skip_views": "", "view_prompts": ""}
+        settings |= {"views": len(views), "extra_views": 0} | dict.fromkeys(rigs.OF_VIEWS, "")
     elif settings["rig"] == "scene":
         views = rigs.wished(scene.cameras(context), settings)
         settings["views"] = len(views)

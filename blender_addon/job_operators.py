@@ -91,6 +91,20 @@ class TWEED_OT_queue_up(_OnWaiting, bpy.types.Operator):
         session.redraw()
 
 
+class TWEED_OT_queue_down(_OnWaiting, bpy.types.Operator):
+    bl_idname = "tweed.queue_down"
+    bl_label = "Later"
+    bl_description = "Let the job below this one run first"
+    bl_options = {"REGISTER"}
+
+    @reports
+    def execute(self, context):
+        place, waiting = self.place(), session.now.waiting
+        if place + 1 < len(waiting):
+            waiting[place], waiting[place + 1] = waiting[place + 1], waiting[place]
+        session.redraw()
+
+
 class _OnPast:
     """For operators on one of the jobs of the past."""
 
@@ -245,6 +259,7 @@ CLASSES = (
     TWEED_OT_queue_add,
     TWEED_OT_queue_remove,
     TWEED_OT_queue_up,
+    TWEED_OT_queue_down,
     TWEED_OT_redo_settings,
     TWEED_OT_forget_job,
     TWEED_OT_refresh_history,

@@ -182,6 +182,8 @@ def _wire(material, image, uv_map: str, job: str, undo) -> None:
     ]
     if tree.nodes.active:
         record["active"] = tree.nodes.active.name
+    record["textured"] = nodes.textured_by(tree)
+    undo.callback(nodes.show_texture_of, tree, record["textured"])
     undo.callback(nodes.activate, tree, record.get("active", ""))
     tree.nodes.active = texture  # what Solid view and Texture Paint show
     undo.callback(_set_record, material, base)
@@ -240,6 +242,7 @@ def _unwire(material, slots) -> None:
     else:
         nodes.remove_ours(tree)
     nodes.activate(tree, record.get("active", ""))
+    nodes.show_texture_of(tree, record.get("textured", ""))
     _set_record(material, record.get("previous", {}))
     if record.get("slot") == "added":
         for obj, _ in slots:
@@ -273,11 +276,12 @@ def _shown(tree, record: dict) -> bool:
 
 def _show(tree, record: dict, show: bool) -> None:
     texture = nodes.find(tree, "image")
-    if texture and "earlier" in record:
-        texture.image = record["image"] if show else record["earlier"].get("image")
+    if texture:  # without an image as long as it is not shown: Solid view would show it, linked or not
+        texture.image = record["image"] if show else record.get("earlier", {}).get("image")
     for link in record["links"]:
         (nodes.connect if show else nodes.restore)(tree, link)
     if texture and show:
         tree.nodes.active = texture
     else:
         nodes.activate(tree, record.get("active", ""))
+        nodes.show_texture_of(tree, record.get("textured", ""))

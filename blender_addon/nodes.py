@@ -155,6 +155,18 @@ def activate(tree, name: str) -> None:
         tree.nodes.active = node
 
 
+def textured_by(tree) -> str:
+    """The name of the image node that Solid view shows and Texture Paint paints on, or ""."""
+    return next((node.name for node in tree.nodes if node.show_texture), "")
+
+
+def show_texture_of(tree, name: str) -> None:
+    """Let Solid view show the image of the node of that name; of none where it is "" or gone."""
+    for node in tree.nodes:
+        if node.show_texture != (node.name == name):
+            node.show_texture = node.name == name
+
+
 def is_linked(source, node, socket: str) -> bool:
     """Whether that input is fed by `source`."""
     target = _socket(node.inputs, socket)

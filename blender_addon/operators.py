@@ -80,7 +80,7 @@ class TWEED_OT_cancel(bpy.types.Operator):
         return {"FINISHED"}
 
 
-class _OnTextured:
+class OnTextured:
     """For operators on objects that carry a texture of ours."""
 
     objects: properties.objects_property()
@@ -93,7 +93,7 @@ class _OnTextured:
         return True
 
 
-class TWEED_OT_revert(_OnTextured, bpy.types.Operator):
+class TWEED_OT_revert(OnTextured, bpy.types.Operator):
     bl_idname = "tweed.revert"
     bl_label = "Revert"
     bl_description = "Take the last texture off the selected objects; their material is as before"
@@ -104,18 +104,6 @@ class TWEED_OT_revert(_OnTextured, bpy.types.Operator):
         names = material.revert(scene.named_or_chosen(context, self.objects))
         session.now.outcome = None
         self.report({"INFO"}, f"Reverted {', '.join(dict.fromkeys(names))}")
-
-
-class TWEED_OT_compare(_OnTextured, bpy.types.Operator):
-    bl_idname = "tweed.compare"
-    bl_label = "Compare"
-    bl_description = "Show the material as it was before; press again for the texture"
-    bl_options = {"REGISTER"}
-
-    @reports
-    def execute(self, context):
-        shown = material.compare(scene.named_or_chosen(context, self.objects))
-        self.report({"INFO"}, "Texture shown" if shown else "Shown as before; press Compare again for the texture")
 
 
 class TWEED_OT_apply_result(bpy.types.Operator):
@@ -213,7 +201,6 @@ CLASSES = (
     TWEED_OT_generate,
     TWEED_OT_cancel,
     TWEED_OT_revert,
-    TWEED_OT_compare,
     TWEED_OT_apply_result,
     TWEED_OT_make_uvs,
     TWEED_OT_engine_start,

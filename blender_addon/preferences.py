@@ -42,6 +42,11 @@ class TweedPreferences(bpy.types.AddonPreferences):
         description="Where jobs and their results are kept; empty: in the extension's own folder",
     )
     device: make(SETTINGS["device"])
+    compare_button: bpy.props.BoolProperty(
+        name="Compare Button",
+        description="A button at the corner of the 3D view; while it is held, the material shows as it was before",
+        default=True,
+    )
 
     def draw(self, context):
         from . import panels  # the panel draws the same engine line
@@ -54,7 +59,7 @@ class TweedPreferences(bpy.types.AddonPreferences):
         column.row().prop(self, "engine_where", expand=True)
         remote = self.engine_where == "REMOTE"
         places = ("remote_host", "remote_folder") if remote else ("engine_root", "engine_python")
-        for name in (*places, "device", "jobs_folder"):
+        for name in (*places, "device", "jobs_folder", "compare_button"):
             column.prop(self, name)
         panels.draw_outcome(layout, context)
 

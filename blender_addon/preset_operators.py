@@ -8,11 +8,12 @@ import bpy
 from . import properties, session
 from .jobs.errors import UserError
 from .jobs.presets import SHIPPED, read_preset, write_preset
+from .jobs.rigs import OF_VIEWS
 from .operators import reports
 
 _NAME = re.compile(r"[^\W_][\w .+-]{0,60}")
 # What belongs to the picture and not to the way of making it.
-_ASIDE = ("prompt", "avoid", "seed", "view_prompts", "skip_views", "slots", "uv_map")
+_ASIDE = ("prompt", "avoid", "seed", *OF_VIEWS, "slots", "uv_map")
 
 
 def folder():

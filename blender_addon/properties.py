@@ -6,7 +6,7 @@ import random
 import bpy
 
 from . import models, view_rows
-from .jobs.rigs import names_left
+from .jobs.rigs import OF_VIEWS, names_left
 from .jobs.settings import QUALITIES, SETTINGS
 
 AUTO = "AUTO"
@@ -175,7 +175,7 @@ def wanted(group, given: dict | None = None) -> dict:
     """
     given = given or {}
     values = panel_values(group) | given
-    of_views = {name: values[name] for name in ("skip_views", "view_prompts") if name in values and name not in given}
+    of_views = {name: values[name] for name in OF_VIEWS if name in values and name not in given}
     if of_views and (names := view_rows.names(values)):
         of_views = {name: text for name, text in view_rows.known_only(of_views, names).items() if name in of_views}
     elif values.get("rig") == "scene":

@@ -5,11 +5,11 @@ import bpy
 
 from . import coverage_operators, current, model_panel, one_view, panels, scene, session, slot_rows, thumbnails, view_operators, view_rows
 from .jobs.errors import UserError
+from .jobs.rigs import OF_VIEWS
 from .jobs.settings import SETTINGS
 from .rows import text_lines
 
 _ON_MAIN = ("prompt", "avoid", "quality", "seed")  # and the size
-_AS_ROWS = ("view_prompts", "skip_views")
 _STATES = {"done": "CHECKMARK", "failed": "ERROR", "cancelled": "CANCEL", "unfinished": "QUESTION", "damaged": "FILE_HIDDEN"}
 
 
@@ -33,7 +33,7 @@ def _settings(layout, context, *groups, also=(), shut=()) -> None:
     own = [name for name, setting in SETTINGS.items() if setting.group in groups and name not in also]
     for name in [*own, *also]:
         setting = SETTINGS[name]
-        if name in _ON_MAIN + _AS_ROWS or not hasattr(group, name) or group.method not in setting.used_by:
+        if name in _ON_MAIN + OF_VIEWS or not hasattr(group, name) or group.method not in setting.used_by:
             continue
         row = column.row()
         # with the scene's cameras every one of them is a view, with a lens of its own
@@ -77,9 +77,11 @@ class TWEED_PT_cameras(_Sub, bpy.types.Panel):
         if context.scene.tweed.rig != "scene":
             view_rows.draw(column, context.scene.tweed)
             return
+        view_rows.draw_choice(column, context.scene.tweed)
+        say = {"words": "prompt", "avoid": "avoid"}[context.scene.tweed.rows.say]
         for obj in view_operators.scene_cameras(context):
             label = obj.name.removeprefix("Tweed ")  # ours
-            view_rows.draw_row(column, obj.name, label[:1].upper() + label[1:], obj.data.tweed, "use", "prompt")
+            view_rows.draw_row(column, obj.name, label[:1].upper() + label[1:], obj.data.tweed, "use", say)
 
 
 class TWEED_PT_method(_Sub, bpy.types.Panel):
@@ -171,9 +173,10 @@ def _draw_queue(layout) -> None:
         for index, job in enumerate(waiting):
             row = box.row(align=True)
             row.label(text=f"{', '.join(job.objects)}: {job.values.get('prompt', '')}")
-            up = row.row(align=True)
-            up.enabled = index > 0
-            up.operator("tweed.queue_up", text="", icon="TRIA_UP").index = index
+            for name, icon, last in (("up", "TRIA_UP", 0), ("down", "TRIA_DOWN", len(waiting) - 1)):
+                move = row.row(align=True)
+                move.enabled = index != last
+                move.operator(f"tweed.queue_{name}", text="", icon=icon).index = index
             row.operator("tweed.queue_remove", text="", icon="X").index = index
     layout.operator("tweed.queue_add", icon="ADD")
 

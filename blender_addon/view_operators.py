@@ -13,7 +13,7 @@ from .jobs.arrays import MeshArrays
 from .jobs.coverage import cameras_for
 from .jobs.errors import UserError
 from .jobs.records import Camera
-from .jobs.rigs import FILL, perspective, views_of
+from .jobs.rigs import FILL, OF_VIEWS, perspective, views_of
 from .jobs.view_lists import read_names, read_words
 from .operators import reports
 
@@ -65,14 +65,15 @@ def _add_rig(context, mesh: MeshArrays) -> list[bpy.types.Object]:
     """Make the views of the rig, and the extra ones, into cameras, with their ticks and words, and use those."""
     group = context.scene.tweed
     values = properties.full_values(group)
-    skipped, words = read_names(values["skip_views"]), read_words(values["view_prompts"])
+    skipped = read_names(values["skip_views"])
+    words, avoids = read_words(values["view_prompts"]), read_words(values["view_avoids"])
     rig = _rig(group, mesh.positions)
     on = sum(view.name not in skipped for view in rig)
     extra = cameras_for(values, mesh)[on:] if on else ()
     collection = _collection(context)
     for other in scene_cameras(context):
         other.data.tweed.use = False  # those that were there have another purpose
-    made = [camera_object(replace(view, prompt=words.get(view.name, ""))) for view in rig]
+    made = [camera_object(replace(view, prompt=words.get(view.name, ""), avoid=avoids.get(view.name, ""))) for view in rig]
     for view, obj in zip(rig, made, strict=True):
         obj.data.tweed.use = view.name not in skipped
     made += [camera_object(view) for view in extra]
@@ -84,7 +85,7 @@ def _add_rig(context, mesh: MeshArrays) -> list[bpy.types.Object]:
 
 def _rig(group, positions: np.ndarray) -> tuple[Camera, ...]:
     """All views of the panel's rig, also those that are switched off."""
-    return views_of(properties.full_values(group) | {"skip_views": "", "view_prompts": ""}, positions)
+    return views_of(properties.full_values(group) | dict.fromkeys(OF_VIEWS, ""), positions)
 
 
 class TWEED_OT_look_from(bpy.types.Operator):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The views of a rig as rows of the panel: a tick and words for each.
+"""The views of a rig as rows of the panel: a tick and words for each, or what it should not look like.
 
-Ticks and words live in the settings `skip_views` and `view_prompts`, by the views' names, so that they outlast another
-number of views and another rig; a row is a window on them. What names no view of the rig as it is set waits and says
-nothing.
+They live in the settings `skip_views`, `view_prompts` and `view_avoids`, by the views' names, so that they outlast
+another number of views and another rig; a row is a window on them. What names no view of the rig as it is set waits and
+says nothing.
 """
 
 from collections.abc import Mapping
@@ -37,70 +37,97 @@ def names_on_panel(group) -> tuple[str, ...]:
 
 def known_only(values: Mapping, known: tuple[str, ...]) -> dict:
     """The settings of single views, without what is said of views that are not among the known ones."""
-    skipped, words = _read(values.get("skip_views", ""), values.get("view_prompts", ""))
-    return {"skip_views": names_line(name for name in skipped if name in known),
-            "view_prompts": words_line({name: said for name, said in words.items() if name in known})}  # fmt: skip
+    skipped = read_names(values.get("skip_views", ""))
+    said = {key: _read(values.get(key, "")) for key in ("view_prompts", "view_avoids")}
+    return {"skip_views": names_line(name for name in skipped if name in known)} | {
+        key: words_line({name: text for name, text in found.items() if name in known}) for key, found in said.items()
+    }
 
 
-@lru_cache(maxsize=16)
-def _read(skip_views: str, view_prompts: str) -> tuple[tuple[str, ...], Mapping[str, str]]:
+@lru_cache(maxsize=32)
+def _read(said: str) -> Mapping[str, str]:
     try:
-        return read_names(skip_views), read_words(view_prompts)
+        return read_words(said)
     except ValueError:  # a script has set it; a job made with it is refused in words
-        return read_names(skip_views), {}
+        return {}
 
 
 def _row(rows, index: int):
-    """(panel's settings, the row's view, names left out, words by name); the view is None beyond the rig's last."""
+    """(panel's settings, the row's view); the view is None beyond the rig's last."""
     group = rows.id_data.tweed
     known = names_on_panel(group)
-    return group, known[index] if index < len(known) else None, *_read(group.skip_views, group.view_prompts)
+    return group, known[index] if index < len(known) else None
 
 
 def _use(index: int):
     def get(rows):
-        _, name, skipped, _ = _row(rows, index)
-        return name not in skipped
+        group, name = _row(rows, index)
+        return name not in read_names(group.skip_views)
 
     def put(rows, value):
-        group, name, skipped, _ = _row(rows, index)
+        group, name = _row(rows, index)
         if name is not None:
-            others = [other for other in skipped if other != name]
+            others = [other for other in read_names(group.skip_views) if other != name]
             group.skip_views = names_line(others if value else [*others, name])
 
     return bpy.props.BoolProperty(name="Use", description="Paint from this view", get=get, set=put)
 
 
-def _words(index: int):
+def _said(index: int, key: str, label: str, description: str):
+    """The row's part of the setting `key`."""
+
     def get(rows):
-        _, name, _, words = _row(rows, index)
-        return words.get(name, "")[:_ROW_WORDS]
+        group, name = _row(rows, index)
+        return _read(getattr(group, key)).get(name, "")[:_ROW_WORDS]
 
     def put(rows, value):
-        group, name, _, words = _row(rows, index)
+        group, name = _row(rows, index)
         if name is not None:
-            group.view_prompts = words_line({**words, name: value})
+            setattr(group, key, words_line({**_read(getattr(group, key)), name: value}))
 
-    return bpy.props.StringProperty(
-        name="Words", description="Added to the prompt for this view only", maxlen=_ROW_WORDS, get=get, set=put
-    )
+    return bpy.props.StringProperty(name=label, description=description, maxlen=_ROW_WORDS, get=get, set=put)
+
+
+def _annotations(index: int) -> dict:
+    return {
+        f"use_{index}": _use(index),
+        f"words_{index}": _said(index, "view_prompts", "Words", "Added to the prompt for this view only"),
+        f"avoid_{index}": _said(index, "view_avoids", "Avoid", "What this view should not look like"),
+    }
 
 
 TweedViews = type(
     "TweedViews",
     (bpy.types.PropertyGroup,),
     {
-        "__doc__": "Row i of the list of views: `use_i` and `words_i`.",
+        "__doc__": "Row i of the list of views: `use_i`, `words_i` and `avoid_i`; `say` is which of the two the rows show.",
         "__module__": __name__,
-        "__annotations__": {f"use_{i}": _use(i) for i in range(MOST)} | {f"words_{i}": _words(i) for i in range(MOST)},
+        "__annotations__": {
+            "say": bpy.props.EnumProperty(
+                name="Rows",
+                description="What the views' rows show",
+                items=(
+                    ("words", "Words", "Words that are added to the prompt for one view only"),
+                    ("avoid", "Avoid", "What one view should not look like"),
+                ),
+            ),
+            **{name: made for index in range(MOST) for name, made in _annotations(index).items()},
+        },
     },
 )
 
 
 def draw(column, group) -> None:
     """A row for each view of the rig."""
+    draw_choice(column, group)
     for index, name in enumerate(names_on_panel(group)):
-        draw_row(column, name, name.capitalize(), group.rows, f"use_{index}", f"words_{index}")
+        draw_row(column, name, name.capitalize(), group.rows, f"use_{index}", f"{group.rows.say}_{index}")
+
+
+def draw_choice(column, group) -> None:
+    """Which of the two the rows show."""
+    column.row(align=True).prop(group.rows, "say", expand=True)
+    column.separator(factor=0.5)
 
 
 def draw_row(column, name: str, label: str, owner, use: str, words: str) -> None:
@@ -112,5 +139,5 @@ def draw_row(column, name: str, label: str, owner, use: str, words: str) -> None
     named.label(text=label)
     said = parts.row(align=True)
     said.enabled = getattr(owner, use)
-    said.prop(owner, words, text="", placeholder="Words for this view")
+    said.prop(owner, words, text="", placeholder="Avoid in this view" if "avoid" in words else "Words for this view")
     row.operator("tweed.look_from", text="", icon="VIEWZOOM").view = name

@@ -36,6 +36,7 @@ class Progress:
         self.sinks = sinks
         self.stop = stop
         self.seconds: dict[str, float] = {}
+        self.waited = 0.0
         self.current = ""
         self._started = time.monotonic()
         self._phase_started = self._started
@@ -43,6 +44,18 @@ class Progress:
     def emit(self, event: str, **fields: Any) -> None:
         for sink in self.sinks:
             sink(event, fields)
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Time spent in here is no work: it counts neither in the running phase's seconds nor in what is foreseen."""
+        began = time.monotonic()
+        self.emit("phase", phase="wait", i=0, n=0, eta_s=0.0)
+        yield
+        waited = time.monotonic() - began
+        self.waited += waited
+        self._started += waited
+        self._phase_started += waited
+        self.emit("phase", phase=self.current, i=0, n=0, eta_s=self.remaining(0.0))
 
     def check(self) -> None:
         if self.stop():
@@ -92,7 +105,7 @@ def bar_sink(stream=None, width: int = 28) -> Sink:
     """A one-line progress bar for a terminal; plain lines where the stream is not one."""
     stream = stream or sys.stderr
     words = {
-        "load": "Loading", "rasterize": "Rasterizing the views", "condition": "Preparing depth",
+        "wait": "Waiting for the graphics card", "load": "Loading", "rasterize": "Rasterizing the views", "condition": "Preparing depth",
         "denoise": "Denoising all views together", "bake": "Baking the texture", "fill": "Filling unseen texels",
         "write": "Writing",
     }

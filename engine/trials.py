@@ -23,6 +23,7 @@ from blender_addon.jobs.coverage import cameras_for
 from blender_addon.jobs.errors import Cancelled, TweedError
 from blender_addon.jobs.files import atomic_write_bytes, atomic_write_json, atomic_write_text
 from blender_addon.jobs.folder import VERSION, Job, new_job_id, read_result, write_job
+from blender_addon.jobs.rigs import OF_VIEWS
 from blender_addon.jobs.settings import resolve
 from engine.made import Made
 from engine.measure.judge import Reader, reader
@@ -35,7 +36,7 @@ from engine.report import ASIDE
 from engine.texture import job_from_file
 
 METRICS = 3  # raise when a measure's definition changes: kept cells are then made again
-CAMERAS = ("rig", "views", "extra_views", "lens", "skip_views", "view_prompts")  # settings that say where they stand
+CAMERAS = ("rig", "views", "extra_views", "lens", *OF_VIEWS)  # settings that say where they stand
 REFERENCES = 2  # rounds of single views per mesh and prompt
 PAPER = 0.95
 Run = Callable[[Path, Callable[[Made], None]], str]

@@ -43,7 +43,8 @@ def turn(name: str, progress: Progress, folder: Path | None = None) -> Iterator[
     with (folder / f"{re.sub(r'[^A-Za-z0-9-]', '_', name)}.lock").open("a+") as file:
         if not lock(file):
             progress.warn(WAITING)
-            while not lock(file):
-                progress.check()
-                time.sleep(POLL)
+            with progress.waiting():
+                while not lock(file):
+                    progress.check()
+                    time.sleep(POLL)
         yield

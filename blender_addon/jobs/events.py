@@ -14,7 +14,7 @@ from .files import explain_os_error, json_text, parse_json
 
 EVENTS = ("started", "phase", "step", "preview", "warning", "done", "failed", "cancelled")
 LAST_EVENTS = ("done", "failed", "cancelled")
-PHASES = ("load", "rasterize", "condition", "denoise", "bake", "fill", "write")
+PHASES = ("load", "rasterize", "condition", "denoise", "bake", "fill", "write")  # each once; "wait" may come before them
 
 MAX_LINE = 1 << 18  # bytes; append_event cuts longer messages, Tailer gives up on longer lines
 MAX_POLL = 1 << 20  # bytes one poll reads, so that a huge backlog cannot stall Blender's main thread

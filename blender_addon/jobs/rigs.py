@@ -19,6 +19,8 @@ FOV = 35.0  # degrees; a long lens keeps the same pixels per metre over the whol
 FILL = 0.94  # share of the frame the object takes in the view where it looks largest
 CORNER = math.degrees(math.atan(math.sqrt(0.5)))  # elevation of a cube's corner seen from its centre
 
+OF_VIEWS = ("view_prompts", "view_avoids", "skip_views")  # settings that speak of views by their names
+
 _OCTANTS = ("front", "front right", "right", "back right", "back", "back left", "left", "front left")
 _CHUNK = 1 << 14  # points at a time; the products stay in the processor's cache
 
@@ -56,12 +58,13 @@ def view_names(name: str, n: int) -> tuple[str, ...]:
 def names_left(settings: Mapping[str, Any], names: Sequence[str] | None = None) -> list[str]:
     """Gives the names of the views that are not left out; of the rig's views if none are given.
 
-    SettingsError where a name in `skip_views` or `view_prompts` is no view's, and where no view is left.
+    SettingsError where a name in one of OF_VIEWS is no view's, and where no view is left.
     """
     if names is None:
         names = view_names(settings["rig"], settings["views"])
     skipped = read_names(settings["skip_views"])
-    for key, given in (("skip_views", skipped), ("view_prompts", read_words(settings["view_prompts"]))):
+    said = {key: read_words(settings[key]) for key in ("view_prompts", "view_avoids")}
+    for key, given in (("skip_views", skipped), *said.items()):
         unknown = [name for name in given if name not in names]
         if unknown:
             raise SettingsError(f"There is no view named {unknown[0][:60]!r} ({key}); views are: {', '.join(names)}.", key=key)
@@ -94,9 +97,14 @@ def parallel(cameras: Sequence[Camera], positions: np.ndarray) -> tuple[Camera, 
 
 
 def wished(cameras: tuple[Camera, ...], settings: Mapping[str, Any]) -> tuple[Camera, ...]:
-    """Leaves out the cameras of `skip_views` and gives the others the words of `view_prompts`; see `names_left`."""
-    left, words = names_left(settings, [camera.name for camera in cameras]), read_words(settings["view_prompts"])
-    return tuple(replace(camera, prompt=words.get(camera.name, camera.prompt)) for camera in cameras if camera.name in left)
+    """Leaves out the cameras of `skip_views`, and gives the others their words and what to avoid; see `names_left`."""
+    left = names_left(settings, [camera.name for camera in cameras])
+    words, avoids = read_words(settings["view_prompts"]), read_words(settings["view_avoids"])
+    return tuple(
+        replace(camera, prompt=words.get(camera.name, camera.prompt), avoid=avoids.get(camera.name, camera.avoid))
+        for camera in cameras
+        if camera.name in left
+    )
 
 
 def views_on(settings: Mapping[str, Any]) -> int:

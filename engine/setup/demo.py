@@ -18,6 +18,7 @@ from engine.setup.machine import Machine, hidden_window
 
 PROMPT = "lava"
 WORDS = {
+    "wait": "Waiting for the graphics card",
     "load": "Loading the model",
     "rasterize": "Rasterizing the views",
     "condition": "Preparing depth",
@@ -27,6 +28,7 @@ WORDS = {
     "write": "Writing",
 }
 SHARE_BEFORE = {
+    "wait": 0.0,
     "load": 0.0,
     "rasterize": 0.08,
     "condition": 0.18,

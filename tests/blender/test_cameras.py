@@ -93,14 +93,31 @@ def test_ticks_and_words_reach_the_job_by_name(cube, tmp_path):
     group.rig, group.views = "box", 6
     group.rows.use_4 = group.rows.use_5 = False
     group.rows.words_0 = "a door, red; ajar"
+    group.rows.avoid_2 = "windows"
     assert (group.skip_views, group.rows.use_4, group.rows.use_0) == ("top, bottom", False, True)
     bpy.ops.tweed.generate(prompt="house", texture_size=64, objects="Cube")
     record = job_record(tmp_path / "jobs")
     assert [camera["name"] for camera in record["cameras"]] == ["front", "right", "back", "left"]
     assert [camera["prompt"] for camera in record["cameras"]] == ["a door, red; ajar", "", "", ""]
+    assert [camera["avoid"] for camera in record["cameras"]] == ["", "", "windows", ""]
     assert record["settings"]["views"] == 6, "so that the same rig is made again"
     group.rows.words_0, group.rows.use_4 = "", True
     assert (group.view_prompts, group.skip_views) == ("", "bottom")
+
+
+def test_the_rows_show_words_or_what_to_avoid(cube, draw):
+    from bl_ext.tweeddev.tweed import subpanels
+
+    group = bpy.context.scene.tweed
+    group.rig, group.views = "box", 6
+    props = lambda: [name for kind, name in draw([subpanels.TWEED_PT_cameras]) if kind == "prop"]  # noqa: E731
+    assert "words_0" in props() and "avoid_0" not in props()
+    group.rows.say = "avoid"
+    assert "avoid_5" in props() and "words_5" not in props()
+    group.rows.avoid_5 = "moss"
+    bpy.ops.tweed.add_cameras()
+    assert bpy.data.objects["Tweed bottom"].data.tweed.avoid == "moss"
+    assert group.rig == "scene" and props().count("avoid") >= 6 and "prompt" not in props()
 
 
 def test_they_outlast_another_number_of_views(cube, tmp_path):

@@ -215,7 +215,7 @@ def test_every_setting_that_names_a_file_is_known():
     from bl_ext.tweeddev.tweed import paths
     from bl_ext.tweeddev.tweed.jobs.settings import SETTINGS
 
-    words = {"prompt", "avoid", "instruction", "control", "region_mask", "view_prompts", "skip_views", "slots", "uv_map"}  # the mask is the name of an image in the file
+    words = {"prompt", "avoid", "instruction", "control", "region_mask", "view_prompts", "view_avoids", "skip_views", "slots", "uv_map"}  # the mask is the name of an image in the file
     text = {name for name, setting in SETTINGS.items() if setting.type is str and not setting.choices}
     assert text == words | {*paths.PLAIN, *paths.JOINED, *paths.WEIGHTED}
 

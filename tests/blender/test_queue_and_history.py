@@ -50,6 +50,11 @@ def test_queue_order_can_be_changed_and_jobs_taken_out(tweed, pump):
     for name in "abc":
         bpy.ops.tweed.queue_add(prompt=name, texture_size=64, objects="Cube")
     bpy.ops.tweed.queue_up(index=2)
+    assert [job.values["prompt"] for job in tweed.now.waiting] == ["a", "c", "b"]
+    bpy.ops.tweed.queue_down(index=0)
+    assert [job.values["prompt"] for job in tweed.now.waiting] == ["c", "a", "b"]
+    bpy.ops.tweed.queue_down(index=2)
+    bpy.ops.tweed.queue_up(index=1)
     bpy.ops.tweed.queue_remove(index=0)
     assert [job.values["prompt"] for job in tweed.now.waiting] == ["c", "b"]
     with pytest.raises(RuntimeError, match="no waiting job number 8"):
@@ -138,7 +143,7 @@ def test_subpanels_draw_every_setting_and_the_history(tweed, draw):
     shown = {name for kind, name in log if kind == "prop"}
     group = bpy.context.scene.tweed
     wanted = {n for n, s in SETTINGS.items() if hasattr(group, n) and group.method in s.used_by}
-    on_main, as_rows = {"prompt", "avoid", "quality", "seed"}, {"view_prompts", "skip_views"}
+    on_main, as_rows = {"prompt", "avoid", "quality", "seed"}, {"view_prompts", "view_avoids", "skip_views"}
     assert wanted - on_main - as_rows <= shown and {"use_0", "words_7"} <= shown
     assert "listed" in " ".join(str(text) for kind, text in log if kind == "label")
     assert {"tweed.apply_result", "tweed.redo_settings", "tweed.forget_job"} <= {n for k, n in log if k == "operator"}

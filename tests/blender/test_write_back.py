@@ -48,6 +48,54 @@ def test_texture_is_the_active_node_and_revert_gives_the_place_back(cube):
     assert tree.nodes.active == own
 
 
+def test_solid_view_shows_what_compare_shows(cube):
+    """Blender paints Solid view with the flagged image node, else with any that has an image, linked or not."""
+    tree = cube.active_material.node_tree
+    before = [(n.name, n.show_texture) for n in tree.nodes]
+    generate()
+    ours = base_color(cube)
+    image = ours.image
+    assert ours.show_texture
+    bpy.ops.tweed.compare(objects="Cube")
+    assert ours.image is None and not ours.show_texture
+    bpy.ops.tweed.compare(objects="Cube")
+    assert ours.image == image and ours.show_texture
+    bpy.ops.tweed.compare(objects="Cube")
+    bpy.ops.tweed.revert(objects="Cube")
+    assert [(n.name, n.show_texture) for n in tree.nodes] == before
+
+
+def test_the_artists_own_image_is_shown_again(cube):
+    tree = cube.active_material.node_tree
+    first, second = (tree.nodes.new("ShaderNodeTexImage") for _ in range(2))
+    tree.nodes.active = first
+    tree.nodes.active = next(n for n in tree.nodes if n.bl_idname == "ShaderNodeBsdfPrincipled")
+    generate()
+    assert not first.show_texture
+    bpy.ops.tweed.compare(objects="Cube")
+    assert first.show_texture and not second.show_texture
+    bpy.ops.tweed.compare(objects="Cube")
+    assert not first.show_texture
+    bpy.ops.tweed.revert(objects="Cube")
+    assert first.show_texture and not second.show_texture
+
+
+def test_a_texture_over_one_that_is_not_shown(cube):
+    """Compare, then another texture: reverting it leads back to what was shown, not to the first texture."""
+    before = trees()
+    generate(seed=1)
+    bpy.ops.tweed.compare(objects="Cube")
+    hidden = trees()
+    generate(seed=2)
+    assert base_color(cube).image is not None
+    bpy.ops.tweed.revert(objects="Cube")
+    assert difference(hidden, trees()) == []
+    bpy.ops.tweed.compare(objects="Cube")
+    assert base_color(cube).image is not None
+    bpy.ops.tweed.revert(objects="Cube")
+    assert difference(before, trees()) == []
+
+
 def test_artists_link_is_recorded_and_comes_back(cube):
     tree = cube.active_material.node_tree
     noise = tree.nodes.new("ShaderNodeTexNoise")

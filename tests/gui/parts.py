@@ -45,6 +45,44 @@ gui.py(f"{GROUP}.__setattr__('views', 4)")
 gui.py(f"{GROUP}.__setattr__('prompt', 'house')")
 gui.press("tweed.generate")
 gui.wait(f"{NOW}.outcome is not None and {NOW}.outcome.kind == 'done'", 60)
+# the middle of the cube on the screen
+MIDDLE = (
+    "(lambda a: (lambda r: (lambda p: [p.x + r.x, p.y + r.y])(__import__('bpy_extras.view3d_utils', fromlist=['x'])"
+    ".location_3d_to_region_2d(r, a.spaces.active.region_3d, bpy.data.objects['Cube'].location)))"
+    "(next(r for r in a.regions if r.type == 'WINDOW')))"
+    "(next(a for a in bpy.context.window_manager.windows[0].screen.areas if a.type == 'VIEW_3D'))"
+)
+# held, the button in the corner shows the cube as it was, on the screen and in its material
+gui.py("area_region()[1].spaces.active.shading.__setattr__('color_type', 'TEXTURE')")
+BASE = (
+    "[l.from_node.bl_idname for l in bpy.data.objects['Cube'].active_material.node_tree.links"
+    " if l.to_socket.identifier == 'Base Color']"
+)
+CORNER = (
+    "(lambda r, u: [r.x + r.width - u.width * bpy.context.preferences.system.use_region_overlap - 24, r.y + 24])"
+    "(area_region('VIEW_3D', 'WINDOW')[2], area_region()[2])"
+)
+x, y = gui.py(CORNER)
+gui.move(round(x), round(gui.height - y))
+cube = [round(place) for place in gui.py(MIDDLE)]
+cube[1] = gui.height - cube[1] - 30
+textured = gui.patch(*cube)
+
+
+def apart(before: bytes) -> float:
+    """Mean difference of what is there now, in 8-bit steps; a redrawn window differs a little in its smoothed edges."""
+    return sum(abs(a - b) for a, b in zip(before, gui.patch(*cube), strict=True)) / len(before)
+
+
+gui.x("mousedown", 1)
+gui.wait(f"not {BASE}", 10)
+assert apart(textured) > 10, "Solid view shows the texture still"
+picture("26-held")
+gui.x("mouseup", 1)
+gui.wait(BASE, 10)
+assert apart(textured) < 3
+assert not gui.py("len(bpy.context.window.modal_operators)")
+
 PICK = (
     "(lambda a, r: (lambda o: (o.__enter__(), bpy.ops.tweed.pick_view('INVOKE_DEFAULT'), o.__exit__(None, None, None)))"
     "(bpy.context.temp_override(window=bpy.context.window_manager.windows[0], area=a, region=r)))"
@@ -57,13 +95,6 @@ gui.x("click", 3)
 time.sleep(0.5)
 assert gui.py(f"{GROUP}.view") == "", "the right button leaves it"
 gui.py(f"repr({PICK})")
-# the middle of the cube on the screen
-MIDDLE = (
-    "(lambda a: (lambda r: (lambda p: [p.x + r.x, p.y + r.y])(__import__('bpy_extras.view3d_utils', fromlist=['x'])"
-    ".location_3d_to_region_2d(r, a.spaces.active.region_3d, bpy.data.objects['Cube'].location)))"
-    "(next(r for r in a.regions if r.type == 'WINDOW')))"
-    "(next(a for a in bpy.context.window_manager.windows[0].screen.areas if a.type == 'VIEW_3D'))"
-)
 x, y = gui.py(MIDDLE)
 gui.move(round(x) + 15, round(gui.height - y) + 5)
 gui.x("click", 1)

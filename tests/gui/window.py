@@ -160,6 +160,16 @@ class Window:
         time.sleep(settle)
         xwd_to_png(self.folder + "/Xvfb_screen0", path)
 
+    def patch(self, x: int, y: int, side: int = 40, settle: float = 0.7) -> bytes:
+        """The pixels of a square around that place, as they are on the screen."""
+        time.sleep(settle)
+        with open(self.folder + "/Xvfb_screen0", "rb") as file:
+            data = file.read()
+        head = struct.unpack(">25I", data[:100])
+        start, stride, left = head[0] + head[19] * 12, head[12], 4 * (x - side // 2)
+        rows = range(y - side // 2, y + side // 2)
+        return b"".join(data[start + row * stride + left : start + row * stride + left + 4 * side] for row in rows)
+
     def sidebar(self, tab: str) -> None:
         """Open the sidebar at that tab, wide enough to read."""
         self.py("area_region()[1].spaces.active.__setattr__('show_region_ui', True)")

@@ -46,7 +46,7 @@ def value_of(setting):
         return st.sampled_from(setting.choices)
     if setting.type is bool:
         return st.booleans()
-    if setting.name == "view_prompts":
+    if setting.name in ("view_prompts", "view_avoids"):
         return st.dictionaries(text.map(str.strip).filter(bool), text, max_size=3).map(words_line)
     if setting.type is str:
         return text.map(str.strip).filter(lambda value: len(value) >= setting.minimum)

@@ -210,11 +210,15 @@ def test_views_are_left_out_and_given_words_by_name():
     assert views_on(settings) == 4 and names_left(settings) == ["front", "right", "back", "left"]
     assert views_on({"views": 3, "rig": "scene", "skip_views": "top"}) == 3
     assert wished(whole, resolve({"prompt": "x"})) == whole
+    avoiding = views_of({**settings, "view_avoids": "back = windows, doors; left = ivy"}, cloud("cube"))
+    assert [(camera.prompt, camera.avoid) for camera in avoiding] == [
+        ("a face", ""), ("", ""), ("", "windows, doors"), ("", "ivy")]  # fmt: skip
 
 
 @pytest.mark.parametrize(("given", "key", "words"), [
     ({"skip_views": "front, roof"}, "skip_views", "'roof'.*views are: front, right, back, left"),
     ({"view_prompts": "roof = tiles"}, "view_prompts", "'roof'.*views are: front"),
+    ({"view_avoids": "roof = moss"}, "view_avoids", "'roof'.*views are: front"),
     ({"skip_views": "front, right, back, left"}, "skip_views", "All 4 views are left out"),
 ])  # fmt: skip
 def test_wishes_that_fit_no_view_are_refused(given, key, words):

@@ -75,7 +75,7 @@ ADDON = {
     "material": 3,
     "client": 3,
     "history": 3,
-    **dict.fromkeys(("places", "model_panel", "model_operators", "one_view", "coverage_operators", "slot_rows"), TOP),
+    **dict.fromkeys(("places", "compare", "model_panel", "model_operators", "one_view", "coverage_operators", "slot_rows"), TOP),
     **{"rows": 2, "slots": 2, "paths": 2.7, "models": 4.5, "estimates": 4.6, "ownership": 4.5, "coverage": 4.5},
     "setup": 4,
     "thumbnails": 2,

@@ -39,13 +39,14 @@ LAST = ["--rig", "box", "--views", "6", "--steps", "2", "--size", "64", "--view-
 def test_words_reach_their_view_only_and_views_left_out_are_not_denoised(tmp_path, ball, model, monkeypatch):
     from blender_addon.jobs.folder import write_job
 
-    models, asked = Models(), []
+    models, asked, avoided = Models(), [], []
     loaded = models.get(str(model), torch.device("cpu"))
     bind = type(loaded).denoiser
 
-    def spy(self, prompts, *rest, **more):
+    def spy(self, prompts, avoids, *rest, **more):
         asked.append(prompts)
-        return bind(self, prompts, *rest, **more)
+        avoided.append(avoids)
+        return bind(self, prompts, avoids, *rest, **more)
 
     monkeypatch.setattr(type(loaded), "denoiser", spy)
 
@@ -60,21 +61,23 @@ def test_words_reach_their_view_only_and_views_left_out_are_not_denoised(tmp_pat
     assert report["views"] == 4 and report["view_denoisings"] == 4 * 2 == report["view_denoisings_foreseen"]
     _, without = texture(skip_views="top, left")
     assert asked[-1] == ["brick"] * 4 and not np.array_equal(with_words, without)
-    report, _ = texture()
+    report, _ = texture(avoid="rust", view_avoids="back = windows")
     assert report["view_denoisings"] == 6 * 2
+    assert asked[-1] == ["brick"] * 6 and avoided[-1] == ["rust", "rust", "rust, windows", "rust", "rust", "rust"]
 
 
 def test_from_the_command_line(tmp_path, ball, model):
     out = tmp_path / "out"
     assert main(["texture", str(ball), "--prompt", "brick", "--out", str(out), "--model", str(model), *LAST,
                  "--skip-views", "top", "--skip-views", "bottom", "--view-prompt", "front=a door",
-                 "--view-prompt", "back = a face, sad", "--turntable", "3", "--no-contact-sheet"]) == 0  # fmt: skip
+                 "--view-prompt", "back = a face, sad", "--view-avoid", "left=ivy", "--turntable", "3", "--no-contact-sheet"]) == 0  # fmt: skip
     report = json.loads((out / "report.json").read_text())
     assert report["views"] == 4 and report["view_denoisings"] == 8
     (job,) = (out / "jobs").iterdir()
     cameras = json.loads((job / "job.json").read_text())["cameras"]
     assert {camera["name"]: camera["prompt"] for camera in cameras} == {
         "front": "a door", "right": "", "back": "a face, sad", "left": ""}  # fmt: skip
+    assert [camera["name"] for camera in cameras if camera["avoid"] == "ivy"] == ["left"]
     with Image.open(out / "turntable.webp") as film:
         assert film.format == "WEBP" and film.n_frames == 3
 

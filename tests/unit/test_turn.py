@@ -38,16 +38,17 @@ def held(tmp_path, monkeypatch):
 
 def listening(stop=lambda: False):
     said = []
-    return said, Progress([lambda event, fields: said.append(fields.get("message"))], stop)
+    return said, Progress([lambda event, fields: said.append(fields.get("message", fields.get("phase")))], stop)
 
 
 def test_the_second_waits_until_the_first_is_gone(held, tmp_path):
     said, progress = listening()
     threading.Timer(0.3, held.kill).start()
     began = time.monotonic()
-    with turn("card", progress, tmp_path):
+    with progress.phase("load"), turn("card", progress, tmp_path):
         assert time.monotonic() - began > 0.25
-    assert said == [WAITING]
+    assert said.count(WAITING) == 1
+    assert progress.waited > 0.2 and progress.seconds["load"] < 0.1, "waiting is no work"
 
 
 def test_who_waits_can_be_cancelled(held, tmp_path):

@@ -58,4 +58,4 @@ def test_flags_may_be_given_several_times(capsys):
 
 
 def test_only_lists_are_put_together():
-    assert [name for name, setting in SETTINGS.items() if setting.joined] == ["view_prompts", "skip_views", "slots"]
+    assert [name for name, setting in SETTINGS.items() if setting.joined] == ["view_prompts", "view_avoids", "skip_views", "slots"]
