@@ -102,10 +102,30 @@ gui.wait(f"{NOW}.outcome is not None and {NOW}.outcome.kind == 'done'", 30)
 time.sleep(1.5)
 picture("10-unwrapped")
 
+TIMED = """
+import sys
+panels, session = (sys.modules["bl_ext.user_default.tweed." + name] for name in ("panels", "session"))
+def timed(module, name):
+    call = getattr(module, name)
+    def measured(*given, **named):
+        began = time.perf_counter()
+        try:
+            return call(*given, **named)
+        finally:
+            spent.append(time.perf_counter() - began)
+    setattr(module, name, measured)
+bpy.app.driver_namespace["spent"] = spent = []
+for name in ("draw_engine", "_draw_wishes", "_draw_plan", "_draw_progress", "draw_outcome"):
+    timed(panels, name)
+timed(session, "_pump")
+"""
+gui.py(TIMED)  # everything that Tweed itself does on the main thread while a job runs
 gui.py("bpy.context.scene.tweed.__setattr__('prompt', 'x fake:slow')")
 since = gui.py("time.monotonic()")
 gui.py("bpy.ops.tweed.generate()")
 gui.wait(f"{NOW}.run is None", 60)
+facts["longest call of Tweed's own, s"] = round(gui.py("max(bpy.app.driver_namespace['spent'])"), 4)
+assert gui.py("len(bpy.app.driver_namespace['spent'])") > 20, "what was timed was called"
 facts["longest gap between timer calls, s"] = round(gui.py(f"longest_gap({since})"), 3)
 since = gui.py("time.monotonic()")
 for _ in range(40):  # as often as the panel is drawn anew while a job runs, but with nothing to do
