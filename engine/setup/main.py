@@ -51,6 +51,11 @@ def parser() -> argparse.ArgumentParser:
         default=None,
         help="make a folder with the full Blender application if there is none (Debian, as root; default: only in CI)",
     )
+    test.add_argument(
+        "--newest-blender",
+        action="store_true",
+        help="the same clicks also in the newest Blender that Debian has (from unstable)",
+    )
     test.add_argument("pytest", nargs="*", metavar="-- PYTEST ARGUMENT", help="passed on to pytest")
 
     look = commands.add_parser("doctor", help="say what was found here and how to mend what is wrong")

@@ -2,7 +2,7 @@
 """A folder with a small Debian in it that holds the full Blender application, a virtual screen and a pointer.
 
 Tests use it where the machine has no Blender of its own. It needs root and apt; the machine's own packages stay as they
-are, but for `mmdebstrap`, which makes the folder. About two minutes and 1.2 GB.
+are, but for `mmdebstrap`, which makes the folder. About two minutes and 1.2 GB each.
 """
 
 from __future__ import annotations
@@ -16,6 +16,14 @@ from engine.setup.console import say
 from engine.setup.machine import can_use_apt, free_bytes
 
 SUITE = "trixie"  # Debian 13: Blender 4.3.2, Python 3.13
+NEWEST = "sid"  # unstable, a moving target: Blender 5.2.2, Python 3.14 in November 2026
+MORE = {  # what a suite needs besides
+    NEWEST: {
+        "packages": ("python3-cattr",),
+        # a mirror may be some days behind; the release file's signature is checked all the same
+        "options": ('--aptopt=Acquire::Check-Valid-Until "false"',),
+    }
+}
 PACKAGES = (
     "blender",
     "python3-numpy",
@@ -56,9 +64,9 @@ def obstacle(work: Path) -> str:
     return ""
 
 
-def ensure(work: Path, log: Path) -> tuple[Path | None, str]:
-    """The root's folder, or None and the reason."""
-    root = folder(work) / SUITE
+def ensure(work: Path, log: Path, suite: str = SUITE) -> tuple[Path | None, str]:
+    """The root's folder, or None and the reason. `suite`: of Debian."""
+    root, more = folder(work) / suite, MORE.get(suite, {})
     if ready(root):
         return root, ""
     reason = obstacle(work)
@@ -71,10 +79,11 @@ def ensure(work: Path, log: Path) -> tuple[Path | None, str]:
     if not shutil.which("mmdebstrap"):
         return None, f"mmdebstrap could not be installed (log: {log})"
     say(f"  making a Debian folder with the full Blender application in {root} (about two minutes, 1.2 GB)")
-    building = root.with_name(f"{SUITE}.building")
+    building = root.with_name(f"{suite}.building")
     shutil.rmtree(building, ignore_errors=True)
     root.parent.mkdir(parents=True, exist_ok=True)
-    code, _ = pip.run(["mmdebstrap", *OPTIONS, f"--include={','.join(PACKAGES)}", SUITE, building], log)
+    wanted = ",".join((*PACKAGES, *more.get("packages", ())))
+    code, _ = pip.run(["mmdebstrap", *OPTIONS, *more.get("options", ()), f"--include={wanted}", suite, building], log)
     if code or not ready(building):
         shutil.rmtree(building, ignore_errors=True)
         return None, f"the Debian folder could not be made (log: {log})"

@@ -124,24 +124,29 @@ def blender_leg(place: steps.Layout, machine: Machine, options) -> Leg:
     )
 
 
-def gui_leg(place: steps.Layout, options) -> Leg:
-    """tests/gui: the full application, driven by real clicks on a virtual screen."""
+def gui_legs(place: steps.Layout, options) -> list[Leg]:
+    """tests/gui: the full application, driven by real clicks on a virtual screen; also the newest where that is wanted."""
     wanted = options.full_blender if options.full_blender is not None else bool(os.environ.get("CI"))
-    root = roots.folder(place.work) / roots.SUITE
+    legs = [gui_leg(place, options, roots.SUITE, "full application", wanted or options.newest_blender)]
+    return legs + (
+        [gui_leg(place, options, roots.NEWEST, "newest application", True)] if options.newest_blender else []
+    )
+
+
+def gui_leg(place: steps.Layout, options, suite: str, name: str, wanted: bool) -> Leg:
+    """The clicks in the Blender of one Debian suite. `wanted`: whether its folder is made where there is none."""
+    root = roots.folder(place.work) / suite
     if not roots.ready(root):
         if not wanted:
-            return Leg(
-                "full application",
-                (),
-                reason="no full Blender here for the clicks; --full-blender makes one (Debian, as root)",
-            )
+            reason = "no full Blender here for the clicks; --full-blender makes one (Debian, as root)"
+            return Leg(name, (), reason=reason)
         step("The full Blender application")
-        made, reason = roots.ensure(place.work, place.log)
+        made, reason = roots.ensure(place.work, place.log, suite)
         if made is None:
-            return Leg("full application", (), reason=reason)
+            return Leg(name, (), reason=reason)
     tests = place.source / "tests" / "gui"
     command = (place.python, "-m", "pytest", "-q", tests, *options.pytest)
-    return Leg("full application", command, (*engine_variables(place), ("TWEED_BLENDER_ROOT", str(root))))
+    return Leg(name, command, (*engine_variables(place), ("TWEED_BLENDER_ROOT", str(root))))
 
 
 def engine_variables(place: steps.Layout) -> tuple[tuple[str, str], ...]:
@@ -163,7 +168,7 @@ def run(place: steps.Layout, machine: Machine, options) -> int:
         steps.prepare_engine(place, machine, options, develop=True)
         legs = [engine_leg(place, options.pytest)] if options.only in (None, "engine") else []
         legs += [blender_leg(place, machine, options)] if options.only in (None, "blender") else []
-        legs += [gui_leg(place, options)] if options.only in (None, "gui") else []
+        legs += gui_legs(place, options) if options.only in (None, "gui") else []
     total = Count()
     for leg in legs:
         total += run_leg(leg, place.setup / "results", place.source)

@@ -234,11 +234,33 @@ def test_the_last_line_sums_up(counts, code, tmp_path, monkeypatch, capsys):
 def test_no_full_blender_is_a_skipped_leg_with_its_reason(empty_place, monkeypatch):
     monkeypatch.delenv("CI", raising=False)
     monkeypatch.setenv("TWEED_BLENDER_ROOTS", str(empty_place.work / "roots"))
-    leg = suite.gui_leg(empty_place, Namespace(full_blender=None, pytest=[]))
+    (leg,) = suite.gui_legs(empty_place, Namespace(full_blender=None, newest_blender=False, pytest=[]))
     assert not leg.command and "--full-blender" in leg.reason
     monkeypatch.setattr(roots, "can_use_apt", lambda: False)
-    leg = suite.gui_leg(empty_place, Namespace(full_blender=True, pytest=[]))
-    assert not leg.command and "root and apt" in leg.reason
+    legs = suite.gui_legs(empty_place, Namespace(full_blender=True, newest_blender=True, pytest=[]))
+    assert len(legs) == 2 and all(not leg.command and "root and apt" in leg.reason for leg in legs)
+
+
+def test_the_newest_blender_is_a_leg_of_its_own(empty_place, monkeypatch):
+    monkeypatch.setenv("TWEED_BLENDER_ROOTS", str(empty_place.work / "roots"))
+    monkeypatch.setattr(roots, "can_use_apt", lambda: True)
+    monkeypatch.setattr(roots, "free_bytes", lambda folder: 1e12)
+    monkeypatch.setattr(roots.shutil, "which", lambda name: name)
+    asked = []
+
+    def make(command, log):
+        asked.append(list(map(str, command)))
+        for name in ("blender", "Xvfb"):
+            (empty_place.work / "roots" / f"{command[-2]}.building" / "usr/bin").mkdir(parents=True, exist_ok=True)
+            (empty_place.work / "roots" / f"{command[-2]}.building" / "usr/bin" / name).touch()
+        return 0, ""
+
+    monkeypatch.setattr(roots.pip, "run", make)
+    old, new = suite.gui_legs(empty_place, Namespace(full_blender=None, newest_blender=True, pytest=["-x"]))
+    assert [command[-2] for command in asked] == ["trixie", "sid"]
+    assert not any("Valid-Until" in word for word in asked[0]) and any("Valid-Until" in word for word in asked[1])
+    assert dict(old.environment)["TWEED_BLENDER_ROOT"].endswith("trixie") and old.name != new.name
+    assert dict(new.environment)["TWEED_BLENDER_ROOT"].endswith("sid") and new.command[-1] == "-x"
 
 
 def test_ci_calls_the_one_command():
