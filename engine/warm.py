@@ -7,7 +7,8 @@ import gc
 
 import torch
 
-from engine.models import Model, load_model
+from blender_addon.jobs.errors import ModelError
+from engine.models import Model, load_model, weights_mark
 from engine.models.loading import Extras
 
 
@@ -16,6 +17,7 @@ class Models:
 
     def __init__(self) -> None:
         self._loaded: dict[tuple[str, str, Extras], Model] = {}
+        self._mark = ""  # of the weights in memory
 
     def __bool__(self) -> bool:
         return bool(self._loaded)
@@ -23,12 +25,14 @@ class Models:
     def get(self, name: str, device: torch.device, extras: Extras | None = None) -> Model:
         """The model of that name on `device` with these extras, loaded if it is not there yet; ModelError if it cannot be.
 
-        A model with other LoRAs, or without, is another one: what was merged into the last is gone with it.
+        A model with other LoRAs, or without, is another one: what was merged into the last is gone with it. So is one
+        whose files were replaced. One whose files are away, on a drive that was unplugged, is used as it is in memory.
         """
-        key = (name, str(device), extras or Extras())
-        if key not in self._loaded:
+        key, mark = (name, str(device), extras or Extras()), _mark(name)
+        if key not in self._loaded or (mark and mark != self._mark):
             self.unload()
             self._loaded[key] = load_model(name, device, extras=extras)
+            self._mark = mark
         return self._loaded[key]
 
     def unload(self) -> None:
@@ -38,3 +42,11 @@ class Models:
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
+
+
+def _mark(name: str) -> str:
+    """See `weights_mark`; "" where the files cannot be read, of which loading them says more."""
+    try:
+        return weights_mark(name)
+    except (ModelError, OSError):
+        return ""
