@@ -70,16 +70,20 @@ def _add_rig(context, mesh: MeshArrays) -> list[bpy.types.Object]:
     rig = _rig(group, mesh.positions)
     on = sum(view.name not in skipped for view in rig)
     extra = cameras_for(values, mesh)[on:] if on else ()
+    said = [replace(view, prompt=words.get(view.name, ""), avoid=avoids.get(view.name, "")) for view in rig]
+    return add_cameras(context, [*said, *extra], skipped)
+
+
+def add_cameras(context, views, skipped=()) -> list[bpy.types.Object]:
+    """Make views into the cameras that jobs of this scene use; those in `skipped` are switched off."""
     collection = _collection(context)
     for other in scene_cameras(context):
         other.data.tweed.use = False  # those that were there have another purpose
-    made = [camera_object(replace(view, prompt=words.get(view.name, ""), avoid=avoids.get(view.name, ""))) for view in rig]
-    for view, obj in zip(rig, made, strict=True):
+    made = [camera_object(view) for view in views]
+    for view, obj in zip(views, made, strict=True):
         obj.data.tweed.use = view.name not in skipped
-    made += [camera_object(view) for view in extra]
-    for obj in made:
         collection.objects.link(obj)
-    group.rig = "scene"
+    context.scene.tweed.rig = "scene"
     return made
 
 

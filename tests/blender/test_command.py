@@ -86,10 +86,10 @@ def test_mesh_that_does_not_fit_is_4(run, cube):
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_signal_is_5(run, kind, monkeypatch):
-    from bl_ext.tweeddev.tweed import command
+    from bl_ext.tweeddev.tweed import headless
 
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(command, "_print_progress", lambda run: run.phase == "denoise" and os.kill(os.getpid(), kind))
+    monkeypatch.setattr(headless, "print_progress", lambda run: run.phase == "denoise" and os.kill(os.getpid(), kind))
     code, report = run(prompt="x fake:slow")
     assert code == 5 and report["status"] == "cancelled"
     assert signal.getsignal(signal.SIGTERM) == before

@@ -64,6 +64,20 @@ def test_a_signal_cancels(hero, name):
     assert "outlived" not in done.stdout, "the engine outlived Blender"
 
 
+def test_a_list_of_jobs_and_the_cameras(hero):
+    (hero.work / "jobs.jsonl").write_text("".join(
+        json.dumps({"file": "hero.blend", "objects": "Cube", "prompt": word, "texture_size": 64, "save": f"{word}.blend"}) + "\n"
+        for word in ("oak", "steel")
+    ))  # fmt: skip
+    done = hero.run("blender -b --command tweed batch jobs.jsonl --json batch.json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [job["status"] for job in json.loads((hero.work / "batch.json").read_text())["jobs"]] == ["done", "done"]
+    assert (hero.work / "oak.blend").is_file() and (hero.work / "steel.blend").is_file()
+    done = hero.run("blender -b hero.blend --command tweed cameras --object Cube --rig box --views 6 --json cameras.json")
+    assert done.returncode == 0 and "6 views: 100.0%" in done.stdout, done.stdout + done.stderr
+    assert hero.run("blender -b --command tweed batch nothing.toml").returncode == 2
+
+
 def test_an_afternoon_in_a_window(application):
     done = application.run(f"python3 /shared/tests/gui/story.py {application.path()}", seconds=900)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -72,4 +86,9 @@ def test_an_afternoon_in_a_window(application):
 
 def test_coverage_and_a_picked_view_in_a_window(application):
     done = application.run(f"python3 /shared/tests/gui/parts.py {application.path()}", seconds=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_panel_in_german(application):
+    done = application.run(f"python3 /shared/tests/gui/german.py {application.path()}", seconds=600)
     assert done.returncode == 0, done.stdout + done.stderr
