@@ -92,3 +92,8 @@ def test_coverage_and_a_picked_view_in_a_window(application):
 def test_the_panel_in_german(application):
     done = application.run(f"python3 /shared/tests/gui/german.py {application.path()}", seconds=600)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_an_evening_in_a_window(application):
+    done = application.run(f"python3 /shared/tests/gui/evening.py {application.path()}", seconds=600)
+    assert done.returncode == 0, done.stdout + done.stderr
