@@ -20,18 +20,43 @@ BLUE, GREY = "#2060a0", "#9a9a9a"
 NOT_RUN = """
 ## Blender's window while a job runs
 
-`pytest tests/gui -s -k afternoon` drives a windowed Blender 4.3.2 under Xvfb, where OpenGL is software. Between two calls of a timer that
-wants to run every 10 ms, at most 0.18 s passed while a job ran and its texture was put on (0.21 s in a second run), and 0.13 s while the 3D
-view was drawn anew ten times a second without a job. So the goal of 50 ms is not shown there: one redraw alone takes longer. Tweed's own
-share is the ticks of the row *blender* below a millisecond each, and the one tick that applies the texture.
+`pytest tests/gui -s -k afternoon` drives a windowed Blender, 4.3.2 and 5.2.2, under Xvfb, where OpenGL is software. Everything that Tweed itself
+does on the main thread while a job runs, which is the timer's ticks, the one that puts the texture on, and drawing the panels, was timed
+call by call: the longest took 4.2 ms (4.9 ms in 5.2.2; up to 16 ms while the machine was busy with other work), against a goal of 50 ms.
+
+The redraw that it causes is Blender's and the graphics driver's work. Here, without a graphics card, a redraw takes longer than the goal by
+itself: between two calls of a timer that wants to run every 10 ms at most 0.16 to 0.18 s passed while a job ran in a window of 1400 x 900, and
+0.12 to 0.13 s while only the sidebar was drawn anew ten times a second without a job; 0.08 and 0.07 s at 640 x 480. It was not measured on a
+graphics card.
+
+## On a card
+
+**No real card was run.** What follows was counted on a card that is only pretended (`tests/pretend_card.py`): tensors that say they lie
+on `cuda:0`, refuse what CUDA refuses with its words, write down each move between the two memories, and are computed by the processor.
+
+The state between steps, the maps between views and texture, masks, regions and start views live on the model's card. From the second
+step on, a synchronized job with a deterministic sampler moves nothing between card and main memory and never waits for the card, in
+every family; weights that grow sharper are computed there too. What is left: fresh noise of stochastic samplers (drawn by the processor,
+to the last bit the same on every machine, and one copy of the views' latents per step), the maps of the pixels when the first of
+`pixel_steps` comes, previews as often as they are asked for, and `reuse`, whose cache asks in each step how much changed. Iterative and
+distilled jobs besides look at a few numbers per view. `tests/unit/test_card_jobs.py` counts it, and holds 28 kinds of jobs to the texture
+that the processor paints, within 1e-4 to 1e-3 of a colour in float32; `tests/gpu/test_jobs_on_a_card.py` will on a real one. One seed
+gives the same picture everywhere but for that rounding. Sums over pixels and texels are gathered, each by one reader in a fixed order
+(`engine/spaces/uv/sparse.py`), and not scattered with atomic additions, so they should be the same in every run; of the networks' own
+kernels that is not known.
+
+Where the model's parts take turns on the card, or the state would take more than a quarter of what is free there (160 bytes per pixel
+of a view), it stays in main memory, and each step moves the views' latents over and back. On Apple's chips, which have one memory, it
+stays with the processor.
 
 ## What was not run
 
 No graphics card and no published weights were at hand. So these are **not measured**: the whole job over a batched pipeline
 for SD 1.5 and SDXL on a card, the share of a card's peak throughput, nvdiffrast against the portable rasterizer, memory on cards
-and the smallest card for each preset, compile and float8. The code paths are there, and [models.md](models.md) says which were tested
-on a CPU with tiny random weights. On a card, the state between steps and the maps between views and texture stay in main memory, so
-that a seed gives the same texture everywhere; each step moves the views' latents over and back.
+and the smallest card for each preset, compile and float8. `python -m benchmarks.card` measures all of that but the last and nvdiffrast in
+one command on a card, at full size with random weights; here it ran at the size of a stamp on the processor
+(`tests/unit/test_card_bench.py`). The code paths are there, and [models.md](models.md) says which were tested
+on a CPU with tiny random weights.
 
 The measurements above ran with the bundled `swatch`, whose networks are small. With larger networks the share of everything
 else shrinks.

@@ -9,6 +9,7 @@ from mathutils import Matrix
 
 from . import material, preferences, properties, scene, session
 from .operators import OnTextured, reports
+from .translation import told
 
 _RADIUS = 14.0  # of the button, in points as Blender's navigation buttons have it
 _MARGIN = 10.0
@@ -23,7 +24,7 @@ class TWEED_OT_compare(OnTextured, bpy.types.Operator):
     @reports
     def execute(self, context):
         shown = material.compare(scene.named_or_chosen(context, self.objects))
-        self.report({"INFO"}, "Texture shown" if shown else "Shown as before; press Compare again for the texture")
+        self.report({"INFO"}, told(self, "Texture shown" if shown else "Shown as before; press Compare again for the texture"))
 
 
 class TWEED_OT_compare_hold(OnTextured, bpy.types.Operator):
@@ -34,7 +35,7 @@ class TWEED_OT_compare_hold(OnTextured, bpy.types.Operator):
 
     def invoke(self, context, event):
         if event.value == "RELEASE":
-            self.report({"WARNING"}, "Nothing is held down; use Compare")
+            self.report({"WARNING"}, told(self, "Nothing is held down; use Compare"))
             return {"CANCELLED"}
         self.held, self.names = event.type, [obj.name for obj in scene.named_or_chosen(context, self.objects)]
         if self._turn(context) != {"FINISHED"}:

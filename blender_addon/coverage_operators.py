@@ -7,6 +7,7 @@ import numpy as np
 from . import coverage, properties, scene, session
 from .jobs.coverage import cameras_for
 from .operators import reports
+from .translation import told
 
 _LIFT = 0.002  # of the object's size, so that the drawing lies over the surface
 
@@ -48,7 +49,7 @@ class TWEED_OT_coverage(bpy.types.Operator):
         shown.places = {obj.name: _place(obj) for obj in objects}
         if not bpy.app.background:
             _show(mesh, coverage.colours(found.best))
-        self.report({"INFO"}, shown.words)
+        self.report({"INFO"}, told(self, shown.words))
 
 
 class TWEED_OT_coverage_hide(bpy.types.Operator):

@@ -9,10 +9,11 @@ from pathlib import Path
 import bpy
 import numpy as np
 
-from . import nodes
+from . import nodes, tiled
 from .jobs.errors import JobError, UserError
-from .jobs.folder import edited_size
+from .jobs.folder import edited_size, of_tile
 from .jobs.png import MAX_SIDE, parse_header, png_bytes
+from .jobs.uv_tiles import Textures
 
 _LINEAR = ("Linear Rec.709", "Linear", "Linear BT.709 I-D65", "scene_linear")
 _OR_NOTHING = "or set Start From to Nothing and Region to All."
@@ -21,23 +22,69 @@ _OR_ALL = "or set Region to All."
 _FAST = 1  # zlib level: the file lives for one job
 
 
-def pictures(objects, records, settings, mask: bytes | None = None) -> tuple[dict[str, bytes], int]:
-    """The job's input pictures by kind, and the texture's side. Raises UserError for what cannot be started from."""
-    found = {"base_color": base_color(objects, records)}
-    image = found["base_color"]
-    size = edited_size(*image.size, f"'{image.name}'")
-    inputs = {"base_color": color_png(image)}
+def pictures(objects, records, settings, textures: Textures, masks=None) -> tuple[dict[str, bytes], int]:
+    """The job's input pictures by kind, and the textures' side. Raises UserError for what cannot be started from.
+
+    textures: what will be painted. masks: the region as PNG files by the textures' names, in place of the image that
+    the settings name.
+    """
+    image = base_color(objects, records)
+    size = edited_size(*_size_of(image, textures), f"'{image.name}'")
+    inputs = _by_kind("base_color", _read(image, textures, color_png))
     if settings["region"] == "mask":
-        inputs["region"] = mask or mask_png(settings["region_mask"])
+        inputs |= _by_kind("region", masks or mask_pngs(settings["region_mask"], textures))
     return inputs, size
 
 
+def _by_kind(kind: str, files) -> dict[str, bytes]:
+    return {of_tile(kind, tile): data for tile, data in files.items()}
+
+
+def _tiles(image, textures: Textures) -> dict[str, int]:
+    """The tile of an image with UDIM tiles that each texture shows. Raises UserError where one shows several."""
+    if textures.names != ("",):
+        return {name: int(name) for name in textures.names}
+    if textures.home is None:
+        raise UserError(f"'{image.name}' has UDIM tiles, and the UVs lie in several or in none of them, as if one texture "
+                        "repeats.", "Set UV Tiles to Auto or UDIM, or move the UVs into a tile.")  # fmt: skip
+    return {"": textures.home}
+
+
+def _size_of(image, textures: Textures) -> tuple[int, int]:
+    """Width and height of a texture, which all its tiles have. Raises UserError."""
+    if image.source != "TILED":
+        return tuple(image.size)
+    sizes = {tile.number: tuple(tile.size) for tile in image.tiles}
+    for number in _tiles(image, textures).values():
+        if not any(sizes.get(number, ())):
+            what = "is empty" if number in sizes else "does not exist"
+            raise UserError(f"Some UVs lie in the tile {number} of '{image.name}', which {what}.",
+                            f"Add it in the Image Editor's sidebar, {_OR_NOTHING}")
+    first, *others = _tiles(image, textures).values()
+    for number in others:
+        if sizes[number] != sizes[first]:
+            (width, height), (other, high) = sizes[first], sizes[number]
+            raise UserError(f"The tiles of '{image.name}' differ in size: {first} is {width} x {height}, {number} is "
+                            f"{other} x {high} pixels.", "Scale them to one size: Image > Resize.")  # fmt: skip
+    return sizes[first]
+
+
+def _read(image, textures: Textures, take) -> dict[str, bytes]:
+    """`take` of the picture that each texture shows, by name. A plain picture repeats in every tile."""
+    if image.source != "TILED":
+        return dict.fromkeys(textures.names, take(image))
+    shown = _tiles(image, textures)
+    found = tiled.read(image, shown.values(), take)
+    return {name: found[number] for name, number in shown.items()}
+
+
 def base_color(objects, records) -> bpy.types.Image:
-    """The one image that feeds the Base Color of every material in use. Raises UserError."""
+    """The one image that feeds the Base Color of every material that is painted. Raises UserError."""
     found = {}
     for obj, record in zip(objects, records, strict=True):
-        slots = [i for i in record["slots"] if i < len(obj.material_slots)]
-        if not slots:
+        painted = record.get("paint", record["slots"])
+        slots = [i for i in painted if i < len(obj.material_slots)]
+        if painted and not slots:
             raise UserError(f"'{obj.name}' has no material to start from.", _FIRST)
         for index in slots:
             material = obj.material_slots[index].material
@@ -88,10 +135,11 @@ def _uv_of(node, groups, obj) -> str | None:
 def _check(image, whose: str) -> None:
     if image is None:
         raise UserError(f"{whose} is not chosen.", "Choose one in its Image Texture node.")
-    if image.source not in ("FILE", "GENERATED"):
-        kind = {"TILED": "has UDIM tiles", "SEQUENCE": "is a sequence", "MOVIE": "is a movie"}
+    if image.source not in ("FILE", "GENERATED", "TILED"):
+        kind = {"SEQUENCE": "is a sequence", "MOVIE": "is a movie"}
         raise UserError(f"{whose} '{image.name}' {kind.get(image.source, 'is no picture')}.", "Use a single picture.")
-    width, height = image.size
+    sizes = [tuple(tile.size) for tile in image.tiles] if image.source == "TILED" else [tuple(image.size)]
+    width, height = max(sizes, key=max)
     if not width or not height:
         raise UserError(f"{whose} '{image.name}' cannot be loaded.", "Find its file: File > External Data.")
     if max(width, height) > MAX_SIDE:
@@ -117,15 +165,32 @@ def color_png(image) -> bytes:
                     "Set it to sRGB in the Image Editor's sidebar, or bake it into a new image.")
 
 
-def mask_png(name: str) -> bytes:
-    """The image of that name as a grey PNG file: the mean of its colours, times alpha. Raises UserError."""
+def mask_pngs(name: str, textures: Textures) -> dict[str, bytes]:
+    """The image of that name as a grey PNG file for each texture, by its name. Raises UserError.
+
+    A tile that the image has not is black: nobody has painted in it.
+    """
     if not name.strip():
         raise UserError("Region is Mask, and no image is chosen for it.", f"Choose the mask's image, {_OR_ALL}")
     image = bpy.data.images.get(name)
     if image is None:
-        near = ", ".join(i.name for i in bpy.data.images if i.source in ("FILE", "GENERATED"))
+        near = ", ".join(i.name for i in bpy.data.images if i.source in ("FILE", "GENERATED", "TILED"))
         raise UserError(f"There is no image named '{name}'.", f"Images in this file: {near or 'none'}.")
     _check(image, "The mask")
+    if image.source != "TILED":
+        if len(textures.names) > 1:
+            raise UserError(f"The mask '{name}' is a single picture, and the texture has the UDIM tiles "
+                            f"{', '.join(textures.names)}.", "Press New Mask, which makes one with tiles, or choose one.")
+        return {textures.names[0]: mask_png(image)}
+    painted = {tile.number for tile in image.tiles if tile.size[0]}
+    shown = _tiles(image, textures)
+    found = tiled.read(image, painted & set(shown.values()), mask_png)
+    black = png_bytes(np.zeros((1, 1, 1), np.uint8))
+    return {name: found.get(number, black) for name, number in shown.items()}
+
+
+def mask_png(image) -> bytes:
+    """An image as a grey PNG file: the mean of its colours, times alpha."""
     values = np.clip(_pixels(image), 0, 1)
     channels = values.shape[2]
     grey = values[..., : min(channels, 3)].mean(2)
@@ -214,10 +279,12 @@ def _has_selected_face(obj) -> bool:
     return bool(chosen.any())
 
 
-def check_region(kind: str, region, objects) -> None:
-    """Refuse a region that selects nothing. Raises UserError."""
-    if region is None or region.any():
+def check_region(kind: str, region, objects, painted) -> None:
+    """Refuse a region f32[F,3] that selects nothing of the faces that are painted, bool[F]. Raises UserError."""
+    if region is None or region[painted].any():
         return
+    if region.any():
+        raise UserError("The region has only faces of materials that are not painted.", f"Choose others, {_OR_ALL}")
     if kind == "faces":
         raise UserError("Region is Faces, and no face is selected.", f"Select faces in Edit Mode, {_OR_ALL}")
     groups = [obj.vertex_groups.active for obj in objects if obj.vertex_groups.active]

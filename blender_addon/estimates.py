@@ -19,8 +19,10 @@ def total_gb(device: str) -> float | None:
     return float(found[-1]) if found else None
 
 
-def memory_gb(entries: list[Entry], settings: dict, device: str) -> float | None:
+def memory_gb(entries: list[Entry], settings: dict, device: str, textures: int = 1) -> float | None:
     """What a job with these settings will hold at its peak, from past ones of the same model, method and device.
+
+    textures: how many it makes, which is the number of its UDIM tiles.
 
     Memory is taken to be a fixed part plus one that grows with the pixels of views and texture: the least-squares line
     through the past jobs where they differ in size, else half of theirs fixed. None: no such job has been.
@@ -29,10 +31,10 @@ def memory_gb(entries: list[Entry], settings: dict, device: str) -> float | None
     for past in alike(entries, settings, device):
         peak = _peak(past.report)
         if peak is not None:
-            seen.append((_pixels(past.settings, past), peak, past))
+            seen.append((_pixels(past.settings, past, past.textures), peak, past))
     if not seen:
         return None
-    now = _pixels(settings, seen[0][2])
+    now = _pixels(settings, seen[0][2], textures)
     same = [peak for work, peak, _ in seen if work == now]
     if same:
         return max(same)
@@ -51,16 +53,16 @@ def _peak(report: dict) -> float | None:
     return float(value) if isinstance(value, (int, float)) and value > 0 else None
 
 
-def _pixels(settings: dict, past: Entry) -> float:
-    """Pixels of all views, the extra ones too, and texels; the side of a view that is left to the model is that of the past job."""
+def _pixels(settings: dict, past: Entry, textures: int) -> float:
+    """Pixels of all views, the extra ones too, and texels of all textures; the side of a view that is left to the model is that of the past job."""
     side = settings.get("view_size") or past.report.get("view_size") or 512
     views = views_on(settings) + settings.get("extra_views", 0)
-    return float(views * side * side + settings.get("texture_size", 0) ** 2)
+    return float(views * side * side + textures * settings.get("texture_size", 0) ** 2)
 
 
-def words(entries: list[Entry], settings: dict, device: str) -> str:
+def words(entries: list[Entry], settings: dict, device: str, textures: int = 1) -> str:
     """"About 9 of 24 GB", from past jobs, else from the catalogue where the device has memory of its own; or nothing."""
-    total, learned = total_gb(device), memory_gb(entries, settings, device)
+    total, learned = total_gb(device), memory_gb(entries, settings, device, textures)
     if learned is None:
         found = known(settings["model"].partition("+")[0])
         if found is None or not found.memory or total is None or device.startswith("CPU"):
@@ -70,9 +72,9 @@ def words(entries: list[Entry], settings: dict, device: str) -> str:
     return f"About {learned:.1f} of {total:g} GB" if total is not None else f"About {learned:.1f} GB"
 
 
-def obstacle(entries: list[Entry], settings: dict, device: str) -> UserError | None:
+def obstacle(entries: list[Entry], settings: dict, device: str, textures: int = 1) -> UserError | None:
     """Why the job cannot fit, with the remedy; None while it may. Scripts are not held up by it: the engine decides."""
-    total, learned = total_gb(device), memory_gb(entries, settings, device)
+    total, learned = total_gb(device), memory_gb(entries, settings, device, textures)
     if total is None:
         return None
     if learned is not None and learned > total:

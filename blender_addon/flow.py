@@ -111,13 +111,14 @@ class Run:
 
 @dataclass(frozen=True)
 class Part:
-    """A part of an earlier texture, to be done anew: by these cameras, where the grey PNG file `region` is white.
+    """A part of an earlier texture, to be done anew: by these cameras, where the grey PNG files `region` are white.
 
-    `origin` is added to what the job says of where it comes from.
+    They go by the name of their texture: "", or the number of a UDIM tile. `origin` is added to what the job says of
+    where it comes from.
     """
 
     cameras: tuple
-    region: bytes
+    region: dict[str, bytes]
     origin: dict
 
 

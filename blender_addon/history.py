@@ -15,6 +15,7 @@ from .jobs.settings import check
 
 SHOWN = 12
 ASKED = 40  # recent jobs that the estimate learns from
+FINISHING = ("bake", "fill", "write")  # phases that take time by the texel
 _ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
 
 
@@ -45,6 +46,12 @@ class Entry:
     def seconds(self) -> float:
         total = self.report.get("seconds_total", 0)
         return float(total) if isinstance(total, (int, float)) else 0.0
+
+    @property
+    def textures(self) -> int:
+        """How many it made: one, or one for each UDIM tile."""
+        count = self.report.get("textures")
+        return count if isinstance(count, int) and count > 0 else 1
 
 
 def recent(jobs: Path, limit: int = SHOWN) -> list[Entry]:
@@ -96,13 +103,14 @@ def forget(entry: Entry, jobs: Path) -> None:
         raise UserError(f"{entry.folder} cannot be deleted: {error.strerror}.", "Close what uses it.") from error
 
 
-def expected_seconds(entries: list[Entry], settings: dict, device: str) -> float | None:
+def expected_seconds(entries: list[Entry], settings: dict, device: str, textures: int = 1) -> float | None:
     """How long a job with these settings will take, from past ones of the same model, method and device; None: unknown.
 
-    The median over those jobs: the time that denoising took per view, step and pixel, plus the rest as it was.
+    The median over those jobs: the time that denoising took per view, step and pixel, the time that finishing took per
+    texel of all textures (UDIM tiles), plus the rest as it was.
     """
     found = alike(entries, settings, device)
-    return statistics.median(_scaled(entry, settings) for entry in found) if found else None
+    return statistics.median(_scaled(entry, settings, textures) for entry in found) if found else None
 
 
 def alike(entries: list[Entry], settings: dict, device: str) -> list[Entry]:
@@ -114,11 +122,22 @@ def alike(entries: list[Entry], settings: dict, device: str) -> list[Entry]:
     ]  # fmt: skip
 
 
-def _scaled(entry: Entry, settings: dict) -> float:
-    seconds = entry.report.get("seconds")
-    denoise = float(seconds.get("denoise", 0.0)) if isinstance(seconds, dict) else 0.0
+def _scaled(entry: Entry, settings: dict, textures: int) -> float:
+    denoise, finish = _spent(entry, "denoise"), sum(_spent(entry, phase) for phase in FINISHING)
     then, now = _work(entry.settings), _work(settings)
-    return max(0.0, entry.seconds - denoise) + denoise * (now / then if then else 1.0)
+    texels = _texels(entry.settings, entry.textures)
+    more = denoise * (now / then if then else 1.0) + finish * (_texels(settings, textures) / texels if texels else 1.0)
+    return max(0.0, entry.seconds - denoise - finish) + more
+
+
+def _spent(entry: Entry, phase: str) -> float:
+    seconds = entry.report.get("seconds")
+    value = seconds.get(phase) if isinstance(seconds, dict) else None
+    return float(value) if isinstance(value, (int, float)) else 0.0
+
+
+def _texels(settings: dict, textures: int) -> int:
+    return textures * settings.get("texture_size", 0) ** 2
 
 
 def _work(settings: dict) -> float:

@@ -14,6 +14,7 @@ from .jobs.rigs import names_left
 from .jobs.settings import resolve
 from .operators import reports
 from .rows import text_lines
+from .translation import told
 
 
 def _entry(folder: str) -> history.Entry:
@@ -237,7 +238,7 @@ class TWEED_OT_copy_report(bpy.types.Operator):
     @reports
     def execute(self, context):
         context.window_manager.clipboard = report_text(context)
-        self.report({"INFO"}, "The report is on the clipboard")
+        self.report({"INFO"}, told(self, "The report is on the clipboard"))
 
 
 def report_text(context) -> str:

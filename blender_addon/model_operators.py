@@ -9,6 +9,7 @@ from . import models, session
 from .jobs.errors import UserError
 from .operators import reports
 from .places import words_root
+from .translation import told
 
 _FOLDERS = ("model", "vae", "preview_vae")
 _FILTERS = {
@@ -116,7 +117,7 @@ class TWEED_OT_model_words(bpy.types.Operator):
         if not found:
             raise UserError(f"{name} has no list of words.", "Describe the surface in any words.")
         for kind, known in found.items():
-            self.report({"INFO"}, f"{kind}: {', '.join(known)}")
+            self.report({"INFO"}, told(self, f"{kind}: {', '.join(known)}"))
 
 
 class TWEED_OT_suit_model(bpy.types.Operator):
@@ -128,7 +129,7 @@ class TWEED_OT_suit_model(bpy.types.Operator):
     @reports
     def execute(self, context):
         group = context.scene.tweed
-        found = models.suits(group.model)
+        found = models.suits(group.model, group.lora)
         if not found:
             raise UserError(f"Nothing particular is known of {group.model}.", "Its own settings are used.")
         for name, value in found.items():

@@ -2,9 +2,10 @@
 """The model's rows: which one, its licence, whether it is here and what to do about it, and what is added to it."""
 
 from . import models, paths, session
-from .jobs.catalogue import entry
+from .jobs.catalogue import CATALOGUE, entry
 from .jobs.errors import EngineMissing, UserError
 from .rows import text_lines
+from .translation import shown
 
 _FILES = ("model", "vae", "preview_vae", "style_image", "style_adapter", "multiview", "lora")
 
@@ -21,6 +22,8 @@ def draw(layout, context, names) -> None:
             row.operator("tweed.pick_path", text="", icon="FILEBROWSER").setting = name
         if name == "model":
             _draw_model(column, context, group)
+        if name in ("vae", "preview_vae", "multiview", "lora") or (name == "style_adapter" and group.style_image):
+            _draw_absent(column, context, models.absent(name, getattr(group, name), group.model))
         if name == "style_image" and group.style_image:
             words = style_obstacle(group)
             if words:
@@ -34,11 +37,21 @@ def _draw_model(column, context, group) -> None:
     if group.model == models.BUNDLED:
         box.operator("tweed.model_words", icon="TEXT")
     draw_remedy(box, context, group)
-    wanted = {name: value for name, value in models.suits(group.model).items() if getattr(group, name, value) != value}
+    wanted = {name: value for name, value in models.suits(group.model, group.lora).items() if getattr(group, name, value) != value}
     if wanted:
         words = ", ".join(f"{name} {value}" for name, value in wanted.items())
         text_lines(box, context, f"It works best with {words}.", "INFO")
         box.operator("tweed.suit_model", icon="CHECKMARK")
+
+
+def _draw_absent(column, context, names) -> None:
+    """That parts a setting names are not here, with a button for the first; the engine gets them itself if it may."""
+    if not names or remote_host() or session.now.download is not None:
+        return
+    known = entry(names[0])
+    size = f" ({known.size:g} GB)" if known else ""
+    text_lines(column, context, f"{names[0]}{size} is not on this machine.", "INFO")
+    column.operator("tweed.model_add", icon="IMPORT").name = names[0]
 
 
 def draw_remedy(layout, context, group) -> None:
@@ -46,7 +59,7 @@ def draw_remedy(layout, context, group) -> None:
     going = session.now.download
     if going is not None:
         row = layout.row(align=True)
-        row.progress(factor=going.percent / 100, text=going.heading)
+        row.progress(factor=going.percent / 100, text=shown(going.heading))
         row.operator("tweed.model_add_stop", text="", icon="CANCEL")
         return
     host = remote_host()
@@ -84,6 +97,6 @@ def remote_host() -> str:
 def style_obstacle(group) -> str:
     """Why the chosen model cannot take a style picture, as far as the catalogue tells; "" if it may."""
     found = entry(group.model.partition("+")[0])
-    if found is None or found.family in ("SD 1.5", "SDXL"):
+    if found is None or any(one.role == "style" and found.family in one.family.split(", ") for one in CATALOGUE):
         return ""
-    return f"{found.family} takes no style picture: leave it empty, or choose a model of SD 1.5 or SDXL."
+    return f"{found.family} takes no style picture: leave it empty, or choose a model of SD 1.5, SDXL, SD 3.5 or FLUX."

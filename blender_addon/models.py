@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .client import Place, scrubbed_environment
 from .jobs.catalogue import CATALOGUE, entry, licence_line
+from .jobs.controls import hub_lora, parse_loras
 from .jobs.errors import UserError
 from .setup import Setup
 
@@ -24,7 +25,7 @@ _seen: dict[str, tuple[float, str]] = {}
 
 
 def offered(role: str) -> list[tuple[str, str]]:
-    """(name, what it is good for) of the catalogue's entries of a role: model, vae, preview, style."""
+    """(name, what it is good for) of the catalogue's entries of a role: model, vae, preview, style, multiview, lora."""
     return [(one.name, f"{one.family}: {one.good_for}") for one in CATALOGUE if one.role == role]
 
 
@@ -108,16 +109,37 @@ def obstacle(name: str) -> UserError | None:
 
 
 def missing(name: str) -> list[str]:
-    """The parts of a model's name, "base+control", that are not whole on this machine."""
-    if state_now(name) == "here":
-        return []
-    return [part for part in name.split("+") if part != "none" and state_now(part) != "here"]
+    """The parts of a model's name, "base+control", and what those are no use without, that are not whole here."""
+    parts = [name] if state_now(name) == "here" else [part for part in name.split("+") if part != "none"]
+    needs = [need for part in parts if (known := entry(part)) for need in known.needs]
+    return [part for part in (*parts, *needs) if state_now(part) != "here"]
 
 
-def suits(name: str) -> dict:
-    """Settings that go well with a model of the catalogue."""
-    found = entry(name.partition("+")[0])
-    return dict(found.settings) if found else {}
+def absent(setting: str, value: str, model: str) -> list[str]:
+    """Ids that a setting besides `model` names, or that its word stands for with this model, and that are not here."""
+    if setting == "lora":
+        named = [at for at, file in _loras(value) if not file]
+    elif value in ("auto", "plus"):
+        role, known = {"style_adapter": "style"}.get(setting, setting), entry(model.partition("+")[0])
+        named = [one.name for one in CATALOGUE if known and one.role == role and known.family in one.family.split(", ")]
+    else:
+        named = [value] if is_hub_id(value) else []
+    return [part for name in named for part in missing(name)]
+
+
+def _loras(text: str) -> list[tuple[str, str]]:
+    """(id, file or "") of the LoRAs that a setting names by repositories of the hub."""
+    try:
+        names = [name for name, _ in parse_loras(text)]
+    except UserError:
+        return []  # the job's own check says what is wrong with it
+    return [found for name in names if not Path(name).expanduser().exists() and (found := hub_lora(name))]
+
+
+def suits(name: str, loras: str = "") -> dict:
+    """Settings that go well with a model of the catalogue, and with the LoRAs of it that are added."""
+    known = [entry(name.partition("+")[0]), *(entry(at) for at, _ in _loras(loras))]
+    return {setting: value for one in known if one for setting, value in one.settings}
 
 
 def download(place: Place, name: str, folder: Path, online: bool) -> Setup:

@@ -9,6 +9,7 @@ from . import ownership, properties, scene, session
 from .jobs.errors import TweedError, UserError
 from .operators import reports
 from .rows import text_lines
+from .translation import told
 
 
 class TWEED_OT_pick_view(bpy.types.Operator):
@@ -32,7 +33,7 @@ class TWEED_OT_pick_view(bpy.types.Operator):
 
     def invoke(self, context, event):
         if context.area is None or context.area.type != "VIEW_3D":
-            self.report({"ERROR"}, "Clicking works in a 3D view; or choose the view by name.")
+            self.report({"ERROR"}, told(self, "Clicking works in a 3D view; or choose the view by name."))
             return {"CANCELLED"}
         context.window.cursor_modal_set("EYEDROPPER")
         context.window_manager.modal_handler_add(self)
@@ -60,7 +61,7 @@ class TWEED_OT_pick_view(bpy.types.Operator):
         group = context.scene.tweed
         group.view, group.view_prompt, group.view_avoid = view.name, view.prompt, view.avoid
         share = found.share(found.names().index(view.name))
-        self.report({"INFO"}, f"Painted by the view '{view.name}', as {share:.0%} of the texture")
+        self.report({"INFO"}, told(self, f"Painted by the view '{view.name}', as {share:.0%} of the texture"))
 
 
 class TWEED_OT_regenerate_view(bpy.types.Operator):
@@ -106,7 +107,7 @@ class TWEED_OT_regenerate_view(bpy.types.Operator):
             session.follow()
             return
         outcome = session.finish()
-        self.report({"INFO"}, " ".join([*outcome.remarks, outcome.message]))
+        self.report({"INFO"}, told(self, " ".join([*outcome.remarks, outcome.message])))
 
 
 def draw(layout, context) -> None:
@@ -115,7 +116,7 @@ def draw(layout, context) -> None:
     box = layout.box()
     box.label(text="One View", icon="CAMERA_DATA")
     try:
-        ownership.map_of(ownership.views_folder(ownership.job_of(objects, session.jobs_folder())))
+        ownership.maps_of(ownership.views_folder(ownership.job_of(objects, session.jobs_folder())))
         if not ownership.names_now(objects, session.jobs_folder()):
             raise UserError("The views of this texture are not known.", "Generate it again.")
     except TweedError as error:

@@ -8,6 +8,7 @@ import bpy
 
 from . import material, properties, scene, session, unwrap
 from .jobs.errors import Cancelled, TweedError, UserError
+from .translation import told
 
 
 def reports(execute):
@@ -19,9 +20,10 @@ def reports(execute):
             return execute(self, context) or {"FINISHED"}
         except TweedError as error:
             log = getattr(error, "log", "")
-            self.report({"ERROR"}, " ".join(filter(None, (error.message, error.action))) + (f"\n{log}" if log else ""))
+            said = told(self, " ".join(filter(None, (error.message, error.action))))
+            self.report({"ERROR"}, said + (f"\n{log}" if log else ""))
         except Cancelled:
-            self.report({"WARNING"}, "Cancelled; nothing was changed")
+            self.report({"WARNING"}, told(self, "Cancelled; nothing was changed"))
         session.redraw()
         return {"CANCELLED"}
 
@@ -55,8 +57,8 @@ class TWEED_OT_generate(bpy.types.Operator):
             return
         outcome = session.finish()
         for remark in outcome.remarks:
-            self.report({"INFO"}, remark)
-        self.report({"INFO"}, outcome.message)
+            self.report({"INFO"}, told(self, remark))
+        self.report({"INFO"}, told(self, outcome.message))
 
 
 class TWEED_OT_cancel(bpy.types.Operator):
@@ -103,7 +105,7 @@ class TWEED_OT_revert(OnTextured, bpy.types.Operator):
     def execute(self, context):
         names = material.revert(scene.named_or_chosen(context, self.objects))
         session.now.outcome = None
-        self.report({"INFO"}, f"Reverted {', '.join(dict.fromkeys(names))}")
+        self.report({"INFO"}, told(self, f"Reverted {', '.join(dict.fromkeys(names))}"))
 
 
 class TWEED_OT_apply_result(bpy.types.Operator):
@@ -129,7 +131,7 @@ class TWEED_OT_apply_result(bpy.types.Operator):
         if not self.job and not (outcome and outcome.folder):
             raise UserError("There is no result to apply.", "Choose a job's folder.")
         folder = Path(bpy.path.abspath(self.job)) if self.job else outcome.folder
-        self.report({"INFO"}, session.apply_folder(folder).message)
+        self.report({"INFO"}, told(self, session.apply_folder(folder).message))
         session.redraw()
 
 

@@ -13,49 +13,63 @@ import numpy as np
 from mathutils import Vector
 from mathutils.interpolate import poly_3d_calc
 
-from . import history, material
+from . import history, material, slots
 from .flow import Part
 from .jobs.errors import TweedError, UserError
-from .jobs.folder import OWNER_FILE, Camera, read_cameras, read_result
+from .jobs.folder import OWNER_FILE, Camera, owner_file, read_cameras, read_result
 from .jobs.png import png_bytes
+from .jobs.uv_tiles import is_tile, number_of
 
 CHAIN = "views_of"
-_WHOLE = "Generate all of it again, with other words or another seed."
 _AGAIN = "Generate the texture again; then its views can be done one by one."
 
 
 @dataclass(frozen=True)
 class Source:
-    """The views that painted a texture. `owner` u8[T,T], row 0 on top: number of the view from 1, 0 for none."""
+    """The views that painted a texture.
+
+    `owners` u8[T,T], row 0 on top, by UDIM tile ("" for a plain texture): number of the view from 1, 0 for none.
+    """
 
     folder: Path  # of the job whose views they are
     latest: Path  # of the job that the material shows
     objects: list[dict]
     cameras: tuple[Camera, ...]
-    owner: np.ndarray
+    owners: dict[str, np.ndarray]
 
     def names(self) -> list[str]:
         return [camera.name for camera in self.cameras]
 
     def share(self, index: int) -> float:
         """Of the texels that any view painted, the part 0..1 that is this one's."""
-        return np.count_nonzero(self.owner == index + 1) / max(1, np.count_nonzero(self.owner))
+        painted = sum(np.count_nonzero(owner) for owner in self.owners.values())
+        return sum(np.count_nonzero(owner == index + 1) for owner in self.owners.values()) / max(1, painted)
 
     def at(self, u: float, v: float) -> Camera | None:
         """The view that painted the texel at (u, v), uv (0, 0) bottom-left; None where none did."""
-        size = len(self.owner)
+        owner = self.owners.get("")
+        if owner is None:
+            owner = self.owners.get(str(number_of(int(np.floor(u)), int(np.floor(v)))))
+        if owner is None:
+            return None
+        size = len(owner)
         row, column = int((1 - v % 1) * size), int(u % 1 * size)
-        number = int(self.owner[min(row, size - 1), min(column, size - 1)])
+        number = int(owner[min(row, size - 1), min(column, size - 1)])
         return self.cameras[number - 1] if 0 < number <= len(self.cameras) else None
 
 
 def job_of(objects, jobs: Path) -> Path:
-    """The folder of the job whose texture the objects show. Raises UserError."""
-    shown = {m["tweed"]["job"] for _, _, m in material.textured(objects)}
+    """The folder of the job whose texture the objects show; of several, on the chosen materials. Raises UserError."""
+    found = material.textured(objects)
+    shown = {m["tweed"]["job"] for _, _, m in found}
     if not shown:
         raise UserError("There is no texture of Tweed's on the selected objects.", "Generate one first.")
     if len(shown) > 1:
-        raise UserError("The selected objects have textures of different jobs.", "Select one of them.")
+        chosen = dict(zip(objects, slots.wanted(objects, bpy.context.scene.tweed.slots), strict=True))
+        shown = {m["tweed"]["job"] for obj, index, m in found if chosen[obj] is None or index in chosen[obj]}
+    if len(shown) != 1:
+        raise UserError("The selected objects have textures of different jobs.",
+                        "Select one of them, or choose the materials of one texture in Materials.")  # fmt: skip
     folder = jobs / shown.pop()
     if not folder.is_dir():
         raise UserError(f"The job that made this texture is not in {jobs} any more.", _AGAIN)
@@ -72,20 +86,24 @@ def source(objects, jobs: Path) -> Source:
     """What is known of the objects' texture. Raises UserError, JobError."""
     latest = job_of(objects, jobs)
     folder = views_folder(latest)
-    return Source(folder, latest, history.objects(folder), read_cameras(folder), _read(map_of(folder)))
+    owners = {tile: _read(path) for tile, path in maps_of(folder).items()}
+    return Source(folder, latest, history.objects(folder), read_cameras(folder), owners)
 
 
-def map_of(folder: Path) -> Path:
-    """The map of owners of a job. Raises UserError where there is none, JobError for a damaged folder."""
-    path = folder / OWNER_FILE
-    if path.is_file():
-        return path
+def maps_of(folder: Path) -> dict[str, Path]:
+    """The maps of owners of a job by UDIM tile, "" for a plain texture.
+
+    Raises UserError where one is missing, JobError for a damaged folder.
+    """
+    if (folder / OWNER_FILE).is_file():
+        return {"": folder / OWNER_FILE}
     result = read_result(folder)
-    if result and any(name.startswith("base_color.") for name in result["images"]):
-        raise UserError("The texture has UDIM tiles, whose views cannot be done one by one.", _WHOLE)
-    if any("paint" in record for record in history.objects(folder)):
-        raise UserError("Only some materials have the texture; its views cannot be done one by one.", _WHOLE)
-    raise UserError(f"It is not known which view painted what: there is no {path}.", _AGAIN)
+    names = [name.partition(".")[2] for name in result["images"] if name.startswith("base_color.")] if result else []
+    paths = {tile: folder / owner_file(tile) for tile in filter(is_tile, names)} or {"": folder / OWNER_FILE}
+    missing = next((path for path in paths.values() if not path.is_file()), None)
+    if missing is not None:
+        raise UserError(f"It is not known which view painted what: there is no {missing}.", _AGAIN)
+    return paths
 
 
 def _read(path: Path) -> np.ndarray:
@@ -113,7 +131,7 @@ def find(found: Source, name: str) -> int:
         known = f"Views of this texture: {', '.join(names)}."
         raise UserError(f"There is no view named '{name}'." if name else "No view is chosen.", known)
     index = names.index(name)
-    if not (found.owner == index + 1).any():
+    if not found.share(index):
         raise UserError(f"No part of the texture is by the view '{name}': others see everything better.",
                         "Choose another view.")  # fmt: skip
     return index
@@ -133,10 +151,13 @@ def again(found: Source, name: str, prompt: str, avoid: str, changes: dict) -> t
         settings = settings | {"method": "synchronized"}
     region = {"start": "texture", "strength": 1.0, "region": "mask", "region_mask": "", "detail": "off"}
     view = replace(found.cameras[index], prompt=prompt.strip(), avoid=avoid.strip())
-    mask = png_bytes(np.where(found.owner == index + 1, np.uint8(255), np.uint8(0))[..., None], level=1)
+    masks = {
+        tile: png_bytes(np.where(owner == index + 1, np.uint8(255), np.uint8(0))[..., None], level=1)
+        for tile, owner in found.owners.items()
+    }
     values = settings | region | {name: value for name, value in changes.items() if value is not None}
     values.pop("texture_size")  # that of the texture as it is
-    return values, Part((view,), mask, {CHAIN: found.folder.name, "view": name})
+    return values, Part((view,), masks, {CHAIN: found.folder.name, "view": name})
 
 
 def clicked(context, found: Source, objects, origin: Vector, direction: Vector) -> Camera:
@@ -148,19 +169,21 @@ def clicked(context, found: Source, objects, origin: Vector, direction: Vector) 
     if record is None or obj not in objects:
         what = f"'{obj.name}' is not part of this texture." if obj is not None else "There is nothing under the click."
         raise UserError(what, "Click on the textured object, or choose the view by name.")
-    u, v = _uv(obj.evaluated_get(depsgraph), record["uv_map"], face, matrix.inverted() @ point)
+    u, v = _uv(obj.evaluated_get(depsgraph), record, face, matrix.inverted() @ point)
     view = found.at(u, v)
     if view is None:
         raise UserError("No view saw this spot; it was filled from around it.", "Click beside it.")
     return view
 
 
-def _uv(obj, uv_map: str, face: int, point: Vector) -> tuple[float, float]:
-    """(u, v) of a point on a face of an evaluated object, in its own space."""
-    mesh = obj.data
+def _uv(obj, record: dict, face: int, point: Vector) -> tuple[float, float]:
+    """(u, v) of a point on a face of an evaluated object, in its own space. Raises UserError if it is not painted."""
+    mesh, uv_map = obj.data, record["uv_map"]
     if uv_map not in mesh.uv_layers or face >= len(mesh.polygons):
         raise UserError(f"A modifier of '{obj.name}' drops the UV map '{uv_map}'.", "Choose the view by name.")
     polygon, layer = mesh.polygons[face], mesh.uv_layers[uv_map].uv
+    if polygon.material_index not in record.get("paint", [polygon.material_index]):
+        raise UserError("This material of the object is not part of the texture.", "Click on one that is painted.")
     weights = poly_3d_calc([mesh.vertices[i].co for i in polygon.vertices], point)
     at = sum((w * layer[i].vector for w, i in zip(weights, polygon.loop_indices, strict=True)), Vector((0.0, 0.0)))
     return at.x, at.y

@@ -6,11 +6,12 @@ import re
 import bpy
 
 from . import client, current, estimates, history, material, model_panel, properties, scene, session, setup, slots
-from . import thumbnails, uv
+from . import thumbnails, tile_count, uv
 from .jobs.errors import EngineMissing, TweedError, UserError
 from .jobs.folder import PREVIEW_FILE
 from .jobs.rigs import views_on
 from .rows import text_lines
+from .translation import shown
 
 
 def engine_usable() -> bool:
@@ -36,20 +37,20 @@ def draw_engine(layout, context, with_settings: bool = True) -> None:
     if engine is not None and engine.alive:
         if engine.info is None:
             host = engine.place.host
-            row.label(text=f"Connecting to {host}…" if host else "Starting…", icon="SORTTIME")
+            row.label(text=shown(f"Connecting to {host}…" if host else "Starting…"), icon="SORTTIME")
         else:
             host, device = engine.place.host, _short(engine.info.device)
             word = "Busy" if session.running() else "Ready"
-            row.label(text=f"Remote: {host}" if host else f"{word} · {device}", icon="CHECKMARK")
+            row.label(text=shown(f"Remote: {host}" if host else f"{word} · {device}"), icon="CHECKMARK")
             if host:
-                layout.label(text=f"{word} · {device}", icon="BLANK1")
+                layout.label(text=shown(f"{word} · {device}"), icon="BLANK1")
             if _on_nvdiffrast(engine.info, context.scene.tweed.rasterizer):
                 text_lines(layout, context, "Draws with nvdiffrast: for research and evaluation only.", "INFO")
         row.operator("tweed.engine_stop", text="", icon="QUIT", emboss=False)
     else:
         try:
             host = session.place().host
-            row.label(text=f"Remote: {host}" if host else "Starts when needed", icon="RADIOBUT_OFF")
+            row.label(text=shown(f"Remote: {host}" if host else "Starts when needed"), icon="RADIOBUT_OFF")
             row.operator("tweed.engine_start", text="", icon="PLAY", emboss=False)
         except EngineMissing as error:
             row = _draw_set_up(layout, context, error)
@@ -192,7 +193,8 @@ def _obstacle(group, objects) -> TweedError | None:
         return error
     if not group.prompt.strip() and not (group.method == "edit" and group.instruction.strip()):
         return UserError("Write what the surface should look like.")
-    return estimates.obstacle(session.past(), properties.full_values(group), _device())
+    plan = properties.full_values(group)
+    return estimates.obstacle(session.past(), plan, _device(), tile_count.textures(objects, plan))
 
 
 def _draw_plan(layout, context, group, objects) -> None:
@@ -206,13 +208,14 @@ def _draw_plan(layout, context, group, objects) -> None:
         size = properties.size_label(plan["texture_size"])
         words = f"{on if on == views else f'{on} of {views}'} view{'s' if views > 1 else ''}"
         words += f" (up to {plan['extra_views']} more)" if plan["extra_views"] else ""
-        column.label(text=f"{count} · {words} · {size}", icon="MESH_DATA")
-        seconds = history.expected_seconds(session.past(), properties.full_values(group), _device())
+        column.label(text=shown(f"{count} · {words} · {size}"), icon="MESH_DATA")
+        textures = tile_count.textures(objects, plan)
+        seconds = history.expected_seconds(session.past(), plan, _device(), textures)
         if seconds is not None and not session.running():
-            column.label(text=f"About {session.duration(seconds)}", icon="TIME")
-        memory = estimates.words(session.past(), properties.full_values(group), _device())
+            column.label(text=shown(f"About {session.duration(seconds)}"), icon="TIME")
+        memory = estimates.words(session.past(), plan, _device(), textures)
         if memory and not session.running():
-            column.label(text=memory, icon="MEMORY")
+            column.label(text=shown(memory), icon="MEMORY")
         for remark in _remarks(objects, plan):
             text_lines(column, context, remark, "INFO")
     if obstacle:
@@ -248,14 +251,14 @@ def _remarks(objects, plan: dict) -> list[str]:
 def _draw_progress(layout, run) -> None:
     row = layout.row(align=True)
     row.scale_y = 1.6
-    row.progress(factor=run.fraction, text=run.words)
+    row.progress(factor=run.fraction, text=shown(run.words))
     row.operator("tweed.cancel", text="", icon="CANCEL")
     icon = thumbnails.icon(run.folder / PREVIEW_FILE)
     if icon:
         layout.template_icon(icon_value=icon, scale=6)
     left = run.remaining
     if left is not None and run.state == "running":
-        layout.label(text=f"About {session.duration(left)} left", icon="TIME")
+        layout.label(text=shown(f"About {session.duration(left)} left"), icon="TIME")
 
 
 def draw_outcome(layout, context) -> None:

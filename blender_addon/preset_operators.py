@@ -10,6 +10,7 @@ from .jobs.errors import UserError
 from .jobs.presets import SHIPPED, read_preset, write_preset
 from .jobs.rigs import OF_VIEWS
 from .operators import reports
+from .translation import told
 
 _NAME = re.compile(r"[^\W_][\w .+-]{0,60}")
 # What belongs to the picture and not to the way of making it.
@@ -78,7 +79,7 @@ class TWEED_OT_preset_save(bpy.types.Operator):
             raise UserError(f"{name!r} cannot be a preset's name.", "Use letters, digits, spaces, dots and dashes.")
         values = properties.panel_values(context.scene.tweed)
         write_preset(folder() / f"{name}.toml", {k: v for k, v in values.items() if k not in _ASIDE}, name)
-        self.report({"INFO"}, f"Saved the preset {name}")
+        self.report({"INFO"}, told(self, f"Saved the preset {name}"))
 
 
 CLASSES = (TWEED_MT_presets, TWEED_OT_preset_load, TWEED_OT_preset_save)

@@ -5,24 +5,16 @@ import random
 
 import bpy
 
-from . import models, view_rows
+from . import models, translation, view_rows
 from .jobs.rigs import OF_VIEWS, names_left
+from .jobs.schema import menu_label
 from .jobs.settings import QUALITIES, SETTINGS
 
 AUTO = "AUTO"
 _SIZES = (512, 1024, 2048, 4096, 8192)
 _CATALOGUED = {"model": "model", "vae": "vae", "preview_vae": "preview", "style_adapter": "style",
-               "multiview": "multiview"}  # setting -> role
+               "multiview": "multiview", "lora": "lora"}  # setting -> role
 _NOT_ON_PANEL = ("texture_size", "device")  # a menu of sizes instead; the device is a preference
-
-
-_SHORT = {"ddim", "ddpm", "sds", "sdi", "ism", "udim", "lms", "deis", "tcd", "lcm"}  # said by letter
-
-
-def _label(choice: str) -> str:
-    """A choice as a menu shows it."""
-    words = choice.replace("-", " ").replace("+", " + ").split()
-    return " ".join(word if word in ("x0", "xt") else word.upper() if word in _SHORT else word.title() for word in words)
 
 
 def objects_property():
@@ -52,7 +44,7 @@ def make(setting, **more):
         return bpy.props.BoolProperty(default=setting.default, **common)
     if setting.choices:
         helps = setting.choice_help or ("",) * len(setting.choices)
-        labels = [_label(name) for name in setting.choices]
+        labels = [menu_label(name) for name in setting.choices]
         items = list(zip(setting.choices, labels, helps, strict=True))
         return bpy.props.EnumProperty(items=items, default=setting.default, **common)
     if setting.name in _CATALOGUED:
@@ -67,12 +59,17 @@ def make(setting, **more):
 
 
 def _search(role: str):
-    """What is offered while a name is typed: the catalogue's entries of that role. Anything else may be typed too."""
+    """What is offered while a name is typed: the catalogue's entries of that role. Anything else may be typed too.
+
+    Of several LoRAs it is the last, behind those that stand there already.
+    """
 
     def offered(_group, _context, typed: str):
-        words = typed.lower().split()
-        found = [pair for pair in models.offered(role) if all(word in " ".join(pair).lower() for word in words)]
-        return found or models.offered(role)
+        before, comma, typed = typed.rpartition(",") if role == "lora" else ("", "", typed)
+        kept, words = f"{before}, " if comma else "", typed.lower().split()
+        known = [(kept + name, translation.shown(what)) for name, what in models.offered(role)]
+        found = [pair for pair in known if all(word in " ".join(pair)[len(kept) :].lower() for word in words)]
+        return found or known
 
     return offered
 

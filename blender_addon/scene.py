@@ -6,6 +6,7 @@ undo makes such references invalid.
 """
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import bpy
@@ -116,11 +117,12 @@ def check(objects) -> None:
             raise MeshError(f"'{obj.name}' has no UV map.", "Press Make UVs, or unwrap it yourself in the UV editor.")
 
 
-def export(context, objects, settings: dict | None = None, mask: bytes | None = None) -> Exported:
+def export(context, objects, settings: dict | None = None, masks: Mapping[str, bytes] | None = None) -> Exported:
     """The evaluated meshes of `objects`, joined, in world space. Raises UserError, MeshError; changes nothing.
 
     With `settings` also what they want of the objects' texture: its pixels and the region that may change; without, what
-    is painted is as the panel is set. `mask` is the region as a PNG file, in place of the image that the settings name.
+    is painted is as the panel is set. `masks` are the region as PNG files by the names of the textures, in place of the
+    image that the settings name.
     """
     check(objects)
     region = settings["region"] if settings else "all"
@@ -140,13 +142,11 @@ def export(context, objects, settings: dict | None = None, mask: bytes | None = 
     textures, notes = _check_uvs(objects, parts, chosen, settings["uv_tiles"] if settings else panel.uv_tiles)
     remarks += notes
     mesh = _join(parts)
-    current.check_region(region, mesh.region, objects)
+    current.check_region(region, mesh.region, objects, textures.cell >= 0)
     style = {"style": paths.style_png(settings["style_image"])} if settings and settings["style_image"] else {}
     if settings is None or not needs_texture(settings):
         return Exported(mesh, records, remarks, style)
-    if not textures.whole:
-        raise uv_tiles.not_to_be_changed()
-    pictures, size = current.pictures(objects, records, settings, mask)
+    pictures, size = current.pictures(objects, records, settings, textures, masks)
     return Exported(mesh, records, remarks, pictures | style, size)
 
 

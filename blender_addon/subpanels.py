@@ -3,11 +3,12 @@
 
 import bpy
 
-from . import coverage_operators, current, model_panel, one_view, panels, scene, session, slot_rows, thumbnails, view_operators, view_rows
+from . import coverage_operators, current, model_panel, one_view, panels, scene, session, slot_rows, thumbnails, view_operators, view_preview, view_rows
 from .jobs.errors import UserError
 from .jobs.rigs import OF_VIEWS
 from .jobs.settings import SETTINGS
 from .rows import text_lines
+from .translation import shown
 
 _ON_MAIN = ("prompt", "avoid", "quality", "seed")  # and the size
 _STATES = {"done": "CHECKMARK", "failed": "ERROR", "cancelled": "CANCEL", "unfinished": "QUESTION", "damaged": "FILE_HIDDEN"}
@@ -69,6 +70,9 @@ class TWEED_PT_cameras(_Sub, bpy.types.Panel):
         if coverage_operators.shown.words:
             row.operator("tweed.coverage_hide", text="", icon="X")
             text_lines(layout, context, coverage_operators.shown.words, "INFO")
+        pressed = view_preview.shown.positions is not None
+        view_preview.follow(context)
+        layout.operator("tweed.preview_views", icon="HIDE_OFF" if pressed else "HIDE_ON", depress=pressed)
         row = layout.row(align=True)
         row.operator("tweed.add_cameras", icon="OUTLINER_OB_CAMERA")
         row.operator("tweed.camera_from_view", icon="VIEW_CAMERA")
@@ -169,7 +173,7 @@ def _draw_queue(layout) -> None:
     waiting = session.now.waiting
     if waiting:
         box = layout.box()
-        box.label(text=f"{len(waiting)} waiting", icon="SORTTIME")
+        box.label(text=shown(f"{len(waiting)} waiting"), icon="SORTTIME")
         for index, job in enumerate(waiting):
             row = box.row(align=True)
             row.label(text=f"{', '.join(job.objects)}: {job.values.get('prompt', '')}")
@@ -190,7 +194,7 @@ def _draw_entry(layout, context, entry) -> None:
     text_lines(box, context, words, _STATES[entry.state])
     if entry.state == "done":
         size = panels.properties.size_label(entry.settings.get("texture_size", 1024))
-        box.label(text=f"{size} · seed {entry.settings.get('seed', 0)} · {session.duration(entry.seconds)}")
+        box.label(text=shown(f"{size} · seed {entry.settings.get('seed', 0)} · {session.duration(entry.seconds)}"))
     elif entry.message:
         text_lines(box, context, entry.message)
     row = box.row(align=True)

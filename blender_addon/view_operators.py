@@ -8,7 +8,7 @@ import bpy
 import numpy as np
 from mathutils import Matrix
 
-from . import properties, scene, session
+from . import properties, scene, session, tile_count
 from .jobs.arrays import MeshArrays
 from .jobs.coverage import cameras_for
 from .jobs.errors import UserError
@@ -16,6 +16,7 @@ from .jobs.records import Camera
 from .jobs.rigs import FILL, OF_VIEWS, perspective, views_of
 from .jobs.view_lists import read_names, read_words
 from .operators import reports
+from .translation import told
 
 COLLECTION = "Tweed Cameras"
 FROM_VIEW = "From View"
@@ -50,7 +51,7 @@ class TWEED_OT_add_cameras(bpy.types.Operator):
     @reports
     def execute(self, context):
         rig = _add_rig(context, scene.export(context, scene.chosen(context)).mesh)
-        self.report({"INFO"}, f"{len(rig)} cameras added to the collection {COLLECTION}")
+        self.report({"INFO"}, told(self, f"{len(rig)} cameras added to the collection {COLLECTION}"))
 
 
 def _collection(context) -> bpy.types.Collection:
@@ -176,7 +177,7 @@ class TWEED_OT_camera_from_view(bpy.types.Operator):
         obj = camera_object(view)
         _collection(context).objects.link(obj)
         session.redraw()
-        self.report({"INFO"}, f"Added the camera {obj.name}; it is one of {_count(context)} views")
+        self.report({"INFO"}, told(self, f"Added the camera {obj.name}; it is one of {_count(context)} views"))
 
 
 def _count(context) -> int:
@@ -245,6 +246,22 @@ def scene_cameras(context) -> list[bpy.types.Object]:
     return sorted((o for o in context.scene.objects if o.type == "CAMERA"), key=lambda o: o.name)
 
 
+def new_mask(size: int, names) -> bpy.types.Image:
+    """A black image of one picture, or of the UDIM tiles of these names."""
+    if names == ("",):
+        image = bpy.data.images.new("Tweed Mask", size, size)
+    else:
+        image = bpy.data.images.new("Tweed Mask", size, size, tiled=True)
+        image.tiles[0].number = int(names[0])
+        for name in names[1:]:
+            image.tiles.active = image.tiles.new(int(name))
+            with bpy.context.temp_override(edit_image=image):
+                bpy.ops.image.tile_fill(color=(0, 0, 0, 1), width=size, height=size)
+        image.tiles.active_index = 0
+    image.colorspace_settings.name = "Non-Color"
+    return image
+
+
 class TWEED_OT_mask_new(bpy.types.Operator):
     bl_idname = "tweed.mask_new"
     bl_label = "New Mask"
@@ -263,15 +280,15 @@ class TWEED_OT_mask_new(bpy.types.Operator):
     @reports
     def execute(self, context):
         scene.check([context.object])
-        image = bpy.data.images.new("Tweed Mask", self.size, self.size)
-        image.colorspace_settings.name = "Non-Color"
+        if context.mode != "PAINT_TEXTURE":
+            bpy.ops.object.mode_set(mode="TEXTURE_PAINT")
+        tiles = tile_count.names([context.object], properties.full_values(context.scene.tweed))
+        image = new_mask(self.size, tiles)
         paint = context.scene.tool_settings.image_paint
         paint.mode, paint.canvas = "IMAGE", image
         group = context.scene.tweed
         group.region, group.region_mask = "mask", image.name
-        if context.mode != "PAINT_TEXTURE":
-            bpy.ops.object.mode_set(mode="TEXTURE_PAINT")
-        self.report({"INFO"}, f"Paint white into '{image.name}' where the texture may change")
+        self.report({"INFO"}, told(self, f"Paint white into '{image.name}' where the texture may change"))
 
 
 CLASSES = (TWEED_OT_add_cameras, TWEED_OT_look_from, TWEED_OT_camera_from_view, TWEED_OT_mask_new)

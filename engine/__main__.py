@@ -34,9 +34,10 @@ def parser() -> argparse.ArgumentParser:
     texture.add_argument("mesh", type=Path)
     texture.add_argument("--out", type=Path, required=True, help="folder for texture.png, the .glb, contact.png and report.json")
     texture.add_argument("--texture", dest="texture_file", type=Path, metavar="FILE",
-                         help="picture to start from (--start texture alone takes the mesh file's own)")
+                         help="picture to start from (--start texture alone takes the mesh file's own); NAME.<UDIM>.png: one "
+                         "for each UDIM tile")
     texture.add_argument("--region", dest="region_file", type=Path, metavar="FILE",
-                         help="mask over the UV map: only its white parts may change")
+                         help="mask over the UV map: only its white parts may change; NAME.<UDIM>.png as well")
     add_arguments(texture, [name for name in SETTINGS if name not in ("region", "region_mask")])
     evaluate = commands.add_parser("evaluate", help="texture every mesh in a folder and measure the textures")
     evaluate.add_argument("folder", type=Path)

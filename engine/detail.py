@@ -21,6 +21,7 @@ from blender_addon.jobs.errors import SettingsError
 from engine.denoiser import ViewDenoiser
 from engine.finish import finish
 from engine.finish.contact import sample, shrink
+from engine.memory import state_device
 from engine.mesh import Mesh
 from engine.methods import METHODS, Task
 from engine.models import Model
@@ -66,13 +67,14 @@ def detail_calls(settings: Mapping[str, Any], views: int) -> int:
 def look_closer(given: Closer, images: Tensor, task: Task, watch: Callable) -> tuple[Tensor, UVTexture]:
     """Views [N,3,2H,2H] in -1..1 in place of `images` [N,3,H,H], and the space they agree in. `task`: of the first pass."""
     size = images.shape[-1] * TIMES[given.settings["detail"]]
+    model, home = given.model, state_device(given.model.device, len(given.cameras), size, given.model.depot.turns)
     gbuffer = render_gbuffer(given.rasterizer, given.mesh, given.cameras, size, size)
-    pixels = UVTexture(given.mesh, given.cameras, given.rasterizer, size, channels=3)
-    latents = UVTexture(given.mesh, given.cameras, given.rasterizer, size // given.model.factor, channels=given.model.channels)
-    start = enlarged(images, given, gbuffer, task.pixels.pairs)
+    space = partial(UVTexture, given.mesh, given.cameras, given.rasterizer, device=home)
+    pixels, latents = space(size, channels=3), space(size // model.factor, channels=model.channels)
+    start = enlarged(images, given, gbuffer, task.pixels.pairs).to(home)
     settings = {**given.settings, "strength": given.settings["detail_strength"], "start": "texture"}
     second = replace(task, denoiser=given.bind(gbuffer), space=latents, pixels=pixels, settings=settings, watch=watch,
-                     levels=partial(given.model.levels, size=size), start=start, region=None)
+                     levels=partial(model.levels, size=size), start=start, region=None)
     return METHODS["synchronized"].paint(second), pixels
 
 

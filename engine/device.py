@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import platform
 from collections.abc import Iterator
@@ -66,6 +67,15 @@ def describe(device: torch.device) -> str:
     if device.type == "mps":
         return f"Apple GPU ({_processor()}), {memory} shared"
     return f"CPU ({_processor()}), {torch.get_num_threads()} threads, {memory}"
+
+
+@functools.lru_cache(maxsize=256)
+def constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """A few numbers on a device, moved there once and not to be changed.
+
+    Moved in each step, the processor would wait for the card each time.
+    """
+    return torch.tensor(values, dtype=dtype, device=device)
 
 
 def free_memory(device: torch.device) -> int:

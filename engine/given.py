@@ -1,14 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The texture an object has already: seen by the views, limited to a region, and changed without harm to the rest.
-
-A finished edit is put together from whole numbers. Texels outside the region are copied, never computed, so they come
-back bit for bit; inside, what is added is the *change* that the views show, so detail too fine for a view survives.
-"""
+"""The textures an object has already: read from the job's folder, limited to a region, and seen by the views."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,53 +12,97 @@ import torch
 from torch import Tensor
 
 from blender_addon.jobs.errors import JobError, MeshError, SettingsError
-from blender_addon.jobs.files import atomic_write_bytes
-from blender_addon.jobs.folder import Job, inside, needs_texture
-from blender_addon.jobs.png import png_bytes
-from engine.finish import texture_image
-from engine.finish.bake import Baked
+from blender_addon.jobs.folder import Job, inside, needs_texture, of_tile
+from blender_addon.jobs.png import png_header
+from engine.finish.bake import part
 from engine.finish.fill import fill_unseen
-from engine.finish.image import to_bytes, write_png
 from engine.mesh import Mesh, has_area
 from engine.pictures import brightness, colours, read_picture
 from engine.raster.gbuffer import GBuffer
 from engine.raster.texels import TexelMap, rasterize_uv
 from engine.region import feathered
-from engine.schedule import Level
 from engine.spaces.uv import UVTexture
+from engine.tiles import PLAIN, Window
 
 GREY = 0.0  # in -1..1: what no view sees, and the background
 
 
 @dataclass(frozen=True)
-class Given:
-    """The texture that a job starts from, or keeps a part of. `M` texels of the mesh in a texture of side T."""
+class Skin:
+    """One of the textures that a job starts from: the only one, or that of a UDIM tile. `K` texels in a texture of side T."""
 
+    window: Window
+    mesh: Mesh  # with the UVs of this texture
     picture: np.ndarray  # u8 or u16 [T,T,3 or 4], as it was handed in
+    mask: np.ndarray | None  # f32[H,W] in 0..1 the region as a picture over its UV square
     texels: TexelMap  # of side T
+    rows: slice  # where its texels are among those of all textures
+
+    @property
+    def colour(self) -> np.ndarray:
+        """f32[K,3] in 0..1: the texture at its texels."""
+        peak = np.float32(np.iinfo(self.picture.dtype).max)
+        return self.picture.reshape(-1, self.picture.shape[2])[self.texels.index, :3] / peak
+
+    def image(self) -> tuple[np.ndarray, np.ndarray]:
+        """(f32[T,T,3] in 0..1, bool[T,T] where the mesh has texels); black elsewhere, whatever lies between the charts."""
+        size = self.texels.size
+        image, known = np.zeros((size * size, 3), np.float32), np.zeros(size * size, bool)
+        image[self.texels.index], known[self.texels.index] = self.colour, True
+        return image.reshape(size, size, 3), known.reshape(size, size)
+
+
+@dataclass(frozen=True)
+class Given:
+    """The textures that a job starts from, or keeps a part of. `M` texels of the mesh in all of them."""
+
+    skins: tuple[Skin, ...]
+    texels: TexelMap  # of all skins, one after the other; `index` is that in a stack of the pictures
+    faces: np.ndarray  # i64[F] number of the skin that a triangle has; -1: it is seen, and neither takes nor gives texture
     corners: np.ndarray | None  # f32[F,3] the region at the corners of the triangles
-    mask: np.ndarray | None  # f32[H,W] in 0..1 the region as a picture over the UV square
     limited: bool  # there is a region at all
     share: np.ndarray  # f32[M] in 0..1: how much of the new colour a texel takes; 0 outside, rising over the feather
     kept: bool  # the views start from it; else it only fills what lies outside the region
 
     @property
-    def size(self) -> int:
-        return self.texels.size
-
-    @property
     def colour(self) -> np.ndarray:
-        """f32[M,3] in 0..1: the texture at its texels."""
-        peak = np.float32(np.iinfo(self.picture.dtype).max)
-        return self.picture.reshape(-1, self.picture.shape[2])[self.texels.index, :3] / peak
+        """f32[M,3] in 0..1: the textures at their texels."""
+        return np.concatenate([skin.colour for skin in self.skins])
+
+    def spread(self, values: np.ndarray, empty: float) -> np.ndarray:
+        """Values [M] of the texels as a picture [T,T] for each skin: a stack of them."""
+        size = self.texels.size
+        out = np.full(len(self.skins) * size**2, empty, values.dtype)
+        out[self.texels.index] = values
+        return out.reshape(-1, size, size)
+
+    def located(self, texels: TexelMap, mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
+        """(number i64[M'] of the skin, f64[M',2] UVs in its own square) of texels of the mesh's common UV square."""
+        number = self.faces[texels.triangle]
+        return number, self.own(number, np.stack(_places(texels, mesh), 1))
+
+    def own(self, number: np.ndarray, uvs: np.ndarray) -> np.ndarray:
+        """UVs f64[K,2] of the common square as those of the skins i64[K]."""
+        out = uvs.astype(np.float64)
+        for k, skin in enumerate(self.skins):
+            out[number == k] = skin.window.local(out[number == k])
+        return out
 
     def may_change(self, texels: TexelMap, mesh: Mesh) -> np.ndarray:
-        """f32[M'] in 0..1 at other texels of the same UV map: 1 may change, 0 stays. Without the feather."""
-        return _weights(texels, mesh, self.corners, self.mask)
+        """f32[M'] in 0..1 at texels of the mesh's common UV square: 1 may change, 0 stays. Without the feather.
+
+        What neither takes nor gives texture may change: nothing is known of how it looks.
+        """
+        number, uvs = self.located(texels, mesh)
+        weights = np.ones(len(number), np.float32)
+        for k, skin in enumerate(self.skins):
+            rows = np.flatnonzero(number == k)
+            weights[rows] = _weights(part(texels, rows), uvs[rows], self.corners, skin.mask)
+        return weights
 
 
-def read_given(folder: Path, job: Job, mesh: Mesh) -> Given | None:
-    """The texture and the region of a job, None if it needs neither.
+def read_given(folder: Path, job: Job, mesh: Mesh, windows: Sequence[Window] = PLAIN) -> Given | None:
+    """The textures and the region of a job, None if it needs neither. windows: of the textures that are painted.
 
     Raises JobError for pictures that are missing, damaged, not square or too large, SettingsError for a region that
     selects nothing; before a model is loaded.
@@ -70,33 +110,72 @@ def read_given(folder: Path, job: Job, mesh: Mesh) -> Given | None:
     settings = job.settings
     if not needs_texture(settings):
         return None
-    if "base_color" not in job.inputs:
-        raise SettingsError(
-            f"{_reason(settings)}, and the job has no texture to start from.",
-            "Choose an object with an image on its Base Color (from the command line: --start texture or --texture "
-            "FILE), or generate a texture first.", key=_key(settings))  # fmt: skip
-    path = inside(folder, job.inputs["base_color"])
-    picture = colours(read_picture(path))
-    height, width, _ = picture.shape
-    if height != width or width != settings["texture_size"]:
-        size = settings["texture_size"]
-        raise JobError(f"{path}: is {width} x {height} pixels; the job's texture_size is {size}, and an edited texture "
-                       "keeps its size.", "Scale the picture to a square of that size, or start the job again.")
-    corners, mask = _region(folder, job)
-    texels = rasterize_uv(mesh, width)
-    if not len(texels.index):
-        raise MeshError("The UV map has no area, so the texture cannot be seen on the mesh.", "Unwrap the mesh again.")
+    files = [_texture_file(folder, job, window) for window in windows]  # all are weighed before one is read
+    corners, masks = _region(folder, job, windows)
+    faces = np.full(len(mesh.triangles), -1, np.int64)
+    for number, window in enumerate(windows):
+        faces[window.holds(mesh)] = number
+    skins, texels = _skins(mesh, windows, [colours(read_picture(file)) for file in files], masks)
     limited = settings["region"] != "all"
-    weights = _weights(texels, mesh, corners, mask)
+    weights = np.concatenate([_weights(s.texels, np.stack(_places(s.texels, s.mesh), 1), corners, s.mask) for s in skins])
     if not weights.any():
-        raise SettingsError(f"{_NOTHING[settings['region']]}, so nothing of the texture may change.",
-                            _REMEDY[settings["region"]], key="region")
-    share = feathered(weights, texels, mesh, settings["feather"]) if limited else weights
+        chosen = corners is not None and corners.any()
+        words = "None of the chosen faces is painted" if chosen else _NOTHING[settings["region"]]
+        raise SettingsError(f"{words}, so nothing of the texture may change.", _REMEDY[settings["region"]], key="region")
+    share = feathered(weights, texels, skins[0].mesh, settings["feather"]) if limited else weights
     if not share.any():
         raise SettingsError(f"The region is narrower than its feather of {settings['feather']} texels allows.",
                             "Set feather to 0, or choose a larger region.", key="feather")
     starts = settings["start"] == "texture" or settings["method"] == "edit"
-    return Given(picture, texels, corners, mask, limited, share, starts)
+    return Given(skins, texels, faces, corners, limited, share, starts)
+
+
+def _texture_file(folder: Path, job: Job, window: Window) -> Path:
+    """The picture of a texture, of the size that the job wants as far as its header says. JobError, SettingsError."""
+    kind, size = of_tile("base_color", window.name), job.settings["texture_size"]
+    if kind not in job.inputs and any(name.partition(".")[0] == "base_color" for name in job.inputs):
+        which = f"of the UDIM tile {window.name}" if window.name else "that is one for all UDIM tiles"
+        raise SettingsError(f"{_reason(job.settings)}, and the job has no texture {which}.",
+                            "Give a picture for each tile that the UVs lie in (from the command line: --texture "
+                            "NAME.<UDIM>.png), or set uv_tiles to what the UVs mean.", key=_key(job.settings))  # fmt: skip
+    if kind not in job.inputs:
+        raise SettingsError(
+            f"{_reason(job.settings)}, and the job has no texture to start from.",
+            "Choose an object with an image on its Base Color (from the command line: --start texture or --texture "
+            "FILE), or generate a texture first.", key=_key(job.settings))  # fmt: skip
+    path = inside(folder, job.inputs[kind])
+    header = png_header(path)
+    if header.height != header.width or header.width != size:
+        raise JobError(f"{path}: is {header.width} x {header.height} pixels; the job's texture_size is {size}, and an edited "
+                       "texture keeps its size.", "Scale the picture to a square of that size, or start the job again.")
+    return path
+
+
+def _skins(mesh: Mesh, windows: Sequence[Window], pictures: Sequence[np.ndarray],
+           masks: Sequence[np.ndarray | None]) -> tuple[tuple[Skin, ...], TexelMap]:  # fmt: skip
+    """The textures, and the texels of all of them. Raises MeshError where there are none."""
+    meshes = [window.of(mesh) for window in windows]
+    maps = [rasterize_uv(own, len(picture)) for own, picture in zip(meshes, pictures, strict=True)]
+    ends = np.cumsum([len(texels.index) for texels in maps]).tolist()
+    if not ends[-1]:
+        raise MeshError("The UV map has no area, so the texture cannot be seen on the mesh.", "Unwrap the mesh again.")
+    indices = [texels.index for texels in maps]
+    whole = _joined(maps)
+    skins = []
+    for k, (window, own, picture, mask, end) in enumerate(zip(windows, meshes, pictures, masks, ends, strict=True)):
+        rows = slice(end - len(indices[k]), end)
+        skins.append(Skin(window, own, picture, mask, replace(part(whole, rows), index=indices[k]), rows))
+    return tuple(skins), whole
+
+
+def _joined(maps: list[TexelMap]) -> TexelMap:
+    """Texels of textures of one size as those of a stack of them."""
+    if len(maps) == 1:
+        return maps[0]
+    arrays = {field.name: [getattr(texels, field.name) for texels in maps] for field in fields(TexelMap)}
+    arrays["index"] = [texels.index + k * texels.size**2 for k, texels in enumerate(maps)]
+    whole = {name: np.concatenate(values) for name, values in arrays.items() if isinstance(values[0], np.ndarray)}
+    return replace(maps[0], **whole, overlap=max(arrays["overlap"]), overlap_share=float(np.mean(arrays["overlap_share"])))
 
 
 _NOTHING = {"faces": "No face is selected", "vertex_group": "The vertex group has no weight anywhere",
@@ -119,30 +198,36 @@ def _key(settings) -> str:
     return "method" if settings["method"] == "edit" else "start" if settings["start"] == "texture" else "region"
 
 
-def _region(folder: Path, job: Job) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """(region at the corners, region as a picture); both None when all may change."""
-    region = job.settings["region"]
+def _region(folder: Path, job: Job, windows: Sequence[Window]) -> tuple[np.ndarray | None, list[np.ndarray | None]]:
+    """(region at the corners, region as a picture for each window); None where it is not given so."""
+    region, none = job.settings["region"], [None] * len(windows)
     if region == "mask":
-        if "region" not in job.inputs:
-            raise SettingsError("region is 'mask', and the job has no mask.",
-                                "Choose the mask's image (region_mask), or set region to 'all'.", key="region_mask")
-        return None, brightness(read_picture(inside(folder, job.inputs["region"])))
+        paths = []
+        for window in windows:
+            kind = of_tile("region", window.name)
+            if kind not in job.inputs:
+                which = f" of the UDIM tile {window.name}" if window.name else ""
+                raise SettingsError(f"region is 'mask', and the job has no mask{which}.", "Choose the mask's image "
+                                    "(region_mask), with a picture for each UDIM tile, or set region to 'all'.",
+                                    key="region_mask")  # fmt: skip
+            paths.append(inside(folder, job.inputs[kind]))
+        return None, [brightness(read_picture(path)) for path in paths]
     if region in ("faces", "vertex_group"):
         if job.mesh.region is None:
             raise SettingsError(f"region is '{region}', and the job's mesh has none.",
                                 "It comes from Blender; from a file, give a mask (--region FILE).", key="region")
         given = np.nan_to_num(job.mesh.region, nan=0.0, posinf=0.0, neginf=0.0)
-        return np.clip(given[has_area(job.mesh.positions[job.mesh.triangles])], 0, 1), None
-    return None, None
+        return np.clip(given[has_area(job.mesh.positions[job.mesh.triangles])], 0, 1), none
+    return None, none
 
 
-def _weights(texels: TexelMap, mesh: Mesh, corners: np.ndarray | None, mask: np.ndarray | None) -> np.ndarray:
+def _weights(texels: TexelMap, uvs: np.ndarray, corners: np.ndarray | None, mask: np.ndarray | None) -> np.ndarray:
+    """The region f32[M] at texels whose UVs f64[M,2] are those of the mask's square."""
     if corners is not None:
         weights = np.einsum("mk,mk->m", texels.barycentrics, corners[texels.triangle]).clip(0, 1)
         return np.where(weights > 1 - 1e-5, 1, weights).astype(np.float32)  # barycentrics sum to 1 but for rounding
     if mask is not None:
-        every = np.ones(mask.shape, bool)
-        return bilinear(mask[..., None], every, *_places(texels, mesh), mask.shape)[:, 0]
+        return bilinear(mask[..., None], np.ones(mask.shape, bool), uvs[:, 0], uvs[:, 1], mask.shape)[:, 0]
     return np.ones(len(texels.index), np.float32)
 
 
@@ -182,44 +267,56 @@ def given_views(
     """(the start views, the region on the texels of `space`) as a method's task wants them."""
     if given is None:
         return None, None
-    region = torch.from_numpy(given.may_change(space.texels, mesh)) if given.limited else None
+    region = torch.from_numpy(given.may_change(space.texels, mesh)).to(space.device) if given.limited else None
     return start_views(given, space, mesh, gbuffer), region
 
 
 def start_views(given: Given, space: UVTexture, mesh: Mesh, gbuffer: GBuffer) -> Tensor:
-    """The views [N,3,H,H] in -1..1 of the texture, as `space` projects it; the background is grey.
+    """The views [N,3,H,H] in -1..1 of the textures, as `space` projects them; the background is grey.
 
-    Texels of the space are means of the texture's own, never of the padding between charts. Pixels of the mesh that no
-    texel of the space stands for (too steep for every view) look the texture up by themselves.
+    Texels of the space are means of the textures' own, never of the padding between charts. Pixels of the mesh that no
+    texel of the space stands for (too steep for every view) look the texture up by themselves. Faces that neither take
+    nor give texture go on in the colours around them: how they look is not known, and grey would be a thing to see.
     """
-    image = np.zeros((given.size, given.size, 3), np.float32)
-    known = np.zeros((given.size, given.size), bool)
-    image.reshape(-1, 3)[given.texels.index], known.reshape(-1)[given.texels.index] = given.colour, True
-    z = torch.from_numpy(_onto(image, known, given.texels, space.texels, mesh)).t() * 2 - 1
-    views = torch.where(space.mask > 0, space.project(z.contiguous()), torch.tensor(GREY))
-    bare = torch.from_numpy(gbuffer.mask) & (space.mask[:, 0] == 0)
-    uv = gbuffer.uv[bare.numpy()]
-    found = torch.from_numpy(bilinear(image, known, uv[:, 0], uv[:, 1], known.shape)) * 2 - 1
-    views.permute(0, 2, 3, 1)[bare] = found
+    bare = torch.from_numpy(gbuffer.mask) & (space.mask[:, 0] == 0).cpu()
+    steep = bare.numpy()
+    number, uvs = given.located(space.texels, mesh)
+    pixel = given.faces[gbuffer.triangle[steep]]
+    seen = given.own(pixel, gbuffer.uv[steep])
+    found = np.zeros((len(number) + len(pixel), 3), np.float32)
+    texels, pixels = found[: len(number)], found[len(number) :]
+    for k, skin in enumerate(given.skins):
+        (image, known), mine, own = skin.image(), number == k, pixel == k
+        texels[mine] = bilinear(image, known, *uvs[mine].T, known.shape)
+        pixels[own] = bilinear(image, known, *seen[own].T, known.shape)
+        _average(skin, image, space.texels, mine, texels)
+    if (given.faces < 0).any():
+        position = np.concatenate([space.texels.position, gbuffer.position[steep]])
+        normal = np.concatenate([space.texels.normal, gbuffer.normal[steep]])
+        found = fill_unseen(position, normal, found, np.append(number, pixel) >= 0)
+    z = torch.from_numpy(found[: len(number)]).t() * 2 - 1
+    views = torch.where(space.mask > 0, space.project(z.contiguous().to(space.device)), torch.tensor(GREY))
+    views.permute(0, 2, 3, 1)[bare] = torch.from_numpy(found[len(number) :]).to(space.device) * 2 - 1
     return views
 
 
-def _onto(image: np.ndarray, known: np.ndarray, texels: TexelMap, coarse: TexelMap, mesh: Mesh) -> np.ndarray:
-    """Colours f32[M',3] of a space's texels: the mean of the texture's texels in each, else a lookup."""
-    out = bilinear(image, known, *_places(coarse, mesh), known.shape)
-    if texels.size > coarse.size:
-        row, column = np.divmod(texels.index, texels.size)
-        cell = (row * coarse.size // texels.size) * coarse.size + column * coarse.size // texels.size
-        place = np.full(coarse.size**2, -1, np.int64)
-        place[coarse.index] = np.arange(len(coarse.index))
-        slot = place[cell]
-        inner = slot >= 0
-        count = np.bincount(slot[inner], minlength=len(out))
-        values = image.reshape(-1, 3)[texels.index[inner]]
-        sums = np.stack([np.bincount(slot[inner], values[:, k], len(out)) for k in range(3)], 1)
-        filled = count > 0
-        out[filled] = sums[filled] / count[filled, None]
-    return out
+def _average(skin: Skin, image: np.ndarray, coarse: TexelMap, mine: np.ndarray, out: np.ndarray) -> None:
+    """Give those texels of a space (`mine` bool[M']) that have finer ones of the skin inside their mean, in out f32[M',3]."""
+    fine = skin.texels
+    if fine.size * skin.window.scale <= coarse.size:
+        return
+    row, column = np.divmod(fine.index, fine.size)
+    u, v = skin.window.common(np.stack([column + 0.5, fine.size - row - 0.5], 1) / fine.size).T
+    cell = ((1 - v) * coarse.size).astype(np.int64) * coarse.size + (u * coarse.size).astype(np.int64)
+    place = np.full(coarse.size**2, -1, np.int64)
+    place[coarse.index[mine]] = np.flatnonzero(mine)
+    slot = place[cell]
+    inner = slot >= 0
+    count = np.bincount(slot[inner], minlength=len(out))
+    values = image.reshape(-1, 3)[fine.index[inner]]
+    sums = np.stack([np.bincount(slot[inner], values[:, k], len(out)) for k in range(3)], 1)
+    filled = count > 0
+    out[filled] = sums[filled] / count[filled, None]
 
 
 def edit_of(settings, before: Tensor | None) -> dict:
@@ -228,74 +325,3 @@ def edit_of(settings, before: Tensor | None) -> dict:
         return {}
     asked = settings["image_guidance"]
     return {"image": before, **({"image_guidance": asked} if asked >= 0 else {})}
-
-
-def fine_detail(settings, model, before: Tensor, bake: Callable[[Tensor], Baked]) -> tuple[Baked | None, float]:
-    """What the start views lose on their way through codec and baking, as `changed_colour` wants it."""
-    detail = kept_detail(settings, model.levels(settings["steps"], settings["strength"]))
-    if detail == 0:
-        return None, 0.0
-    return bake((model.decode(model.encode(before)).clamp(-1, 1) + 1) / 2), detail
-
-
-def kept_detail(settings, levels: Sequence[Level]) -> float:
-    """How much of the detail too fine for the views stays, 0..1: the texture's share of the power at the first level.
-
-    alpha^2 / (alpha^2 + sigma^2): 1 with hardly any noise, 0 at a start from pure noise. An instruction keeps all
-    of it: it starts from noise, but the model sees the texture and means to keep what it was not told to change.
-    """
-    if settings["method"] == "edit":
-        return 1.0
-    if settings["start"] != "texture":
-        return 0.0
-    first = levels[0]
-    return first.alpha**2 / (first.alpha**2 + first.sigma**2)
-
-
-def changed_colour(given: Given, after: Baked, before: Baked | None, detail: float) -> np.ndarray:
-    """The texels' new colours f32[M,3] in 0..1, before the region is applied.
-
-    after, before: the finished views, and the views it started from, baked (None where `detail` is 0). Where a view
-    sees the surface: after + detail * (texture - before). Elsewhere detail * texture, and the rest from around it.
-    """
-    texture, seen = given.colour, after.owner >= 0
-    if not seen.any():
-        return texture
-    kept = np.float32(detail) * texture
-    painted = after.colour if before is None else after.colour - np.float32(detail) * before.colour
-    painted = np.where(seen[:, None], painted, np.float32(0)).astype(np.float32)
-    return np.clip(kept + fill_unseen(given.texels.position, given.texels.normal, painted, seen), 0, 1)
-
-
-def composed(given: Given, colour: np.ndarray, padding: int) -> tuple[np.ndarray, np.ndarray]:
-    """The finished texture, u8 or u16 [T,T,3 or 4] as the one it started from, with its alpha; and f32[T,T,3] in 0..1.
-
-    With a region, whatever is outside of it, and between the charts, is a copy. Without, charts are padded as usual.
-    """
-    out, peak = given.picture.copy(), np.iinfo(given.picture.dtype).max
-    if not given.limited:
-        image = texture_image(colour.astype(np.float32), given.texels, padding)
-        out[..., :3] = to_bytes(image) if peak == 255 else np.round(np.clip(image, 0, 1).astype(np.float64) * peak)
-        return out, as_rgb(out)
-    inner = given.share > 0
-    old = given.colour[inner].astype(np.float64)
-    mixed = old + given.share[inner, None].astype(np.float64) * (colour[inner] - old)
-    flat = out.reshape(-1, out.shape[2])
-    flat[given.texels.index[inner], :3] = np.round(np.clip(mixed, 0, 1) * peak)
-    return out, as_rgb(out)
-
-
-def as_rgb(picture: np.ndarray) -> np.ndarray:
-    """The colours f32[T,T,3] in 0..1 of a picture of whole numbers."""
-    return picture[..., :3] / np.float32(np.iinfo(picture.dtype).max)
-
-
-def write_picture(path: Path, picture: np.ndarray, about: Mapping[str, object]) -> None:
-    """Replace the file by a picture, u8 or u16 [H,W,1..4] as it is, or sRGB f32[H,W,3] in 0..1 in 8 bits.
-
-    UserError if there is no room or no permission.
-    """
-    if picture.dtype.kind == "f":
-        write_png(path, picture, about)
-    else:
-        atomic_write_bytes(path, png_bytes(picture, {"Software": "Tweed", **about}))

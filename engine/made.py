@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from blender_addon.jobs.files import atomic_write_bytes
-from blender_addon.jobs.folder import OWNER_FILE, Camera, Job
+from blender_addon.jobs.folder import Camera, Job, owner_file
 from blender_addon.jobs.png import png_bytes
 from engine.finish.bake import Baked
 from engine.finish.image import write_png
@@ -52,13 +52,15 @@ def save_views(out: Path, cameras: Sequence[Camera], views: Tensor) -> dict[str,
     return written
 
 
-def save_owners(folder: Path, owners: np.ndarray | None) -> None:
-    """Write OWNER_FILE, a grey picture as fine as the texture: number of the view that counts most, from 1; 0 for none.
+def save_owners(folder: Path, owners: Mapping[str, np.ndarray]) -> None:
+    """Write for each texture a grey picture as fine as it (`owner_file`): number of the view that counts most, from 1; 0: none.
 
-    owners: i16[T,T], -1 for none. Nothing is written for several textures (None), nor for more views than a byte counts.
+    owners: i16[T,T] by the textures' names ("" or a UDIM tile's), -1 for none. Nothing is written for more views than a
+    byte counts.
     """
-    if owners is not None and owners.max() < 255:
-        atomic_write_bytes(folder / OWNER_FILE, png_bytes((owners + 1).astype(np.uint8)[..., None], level=1))
+    if max(int(owner.max()) for owner in owners.values()) < 255:
+        for tile, owner in owners.items():
+            atomic_write_bytes(folder / owner_file(tile), png_bytes((owner + 1).astype(np.uint8)[..., None], level=1))
 
 
 def save_maps(out: Path, texels: TexelMap, baked: Baked) -> dict[str, str]:

@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
+
 from blender_addon.jobs.errors import DeviceError
-from engine.device import GIB
+from engine.device import GIB, free_memory
 
 SPARE = 0.9  # of the free memory that is counted on: the rest is for fragments and what other programs take
 WORKING = 0.5  # of what is then free that a batch of views may take
+STATE = 0.25  # of it that the state between steps and the maps may take
+PIXEL = 160  # bytes of those per pixel of a view: five copies of its colours (4.7 were measured), and the maps' entries
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,18 @@ def plan_model(groups: Mapping[str, int], free: int, name: str, wish: str = "aut
 def plan_views(view: int, views: int, free: int) -> int:
     """How many of `views` views go through the networks at once, at least 1, when each takes `view` bytes."""
     return max(1, min(views, int(free * WORKING / max(view, 1))))
+
+
+def state_device(device: torch.device, views: int, side: int, turns: bool = False) -> torch.device:
+    """Where the state between steps, and the maps, of `views` views of side^2 pixels live for a model on `device`.
+
+    On a CUDA card that has room for them, so that no step moves anything between the two memories. Else in main memory,
+    and each step moves the views' latents over and back: where the model's parts take turns on the card (`turns`), for
+    want of memory, and on Apple's chips, which have one memory.
+    """
+    if device.type != "cuda" or turns or views * side**2 * PIXEL > STATE * free_memory(device):
+        return torch.device("cpu")
+    return device
 
 
 def _too_large(name: str, needed: int, free: int) -> DeviceError:

@@ -19,7 +19,6 @@ from engine.methods import Facts, Method, pick_method
 from engine.models import Model, follows_instructions
 from engine.models.view_lines import SharedLines
 from engine.models.wishes import extras_of, multiview_lines
-from engine.painting import check_windows
 from engine.prompts import wish
 from engine.raster import Rasterizer, pick_rasterizer
 from engine.report import Report
@@ -55,9 +54,8 @@ def open_job(folder: Path, models: Models, warn: Callable[[str], None], hold: Ca
     settings = job.settings
     arrays, windows = lay_out(job.mesh, settings["uv_tiles"], chosen_faces(job))
     mesh = from_arrays(arrays)
-    check_windows(windows, needs_texture(settings))
     check_detail(settings, settings["view_size"], needs_texture(settings))
-    given = read_given(folder, job, mesh)
+    given = read_given(folder, job, mesh, windows)
     facts = Facts(len(job.cameras), starts=given is not None, edits=follows_instructions(settings["model"]))
     method = pick_method(settings, facts)
     lines = multiview_lines(settings, mesh, job.cameras)

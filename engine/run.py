@@ -15,11 +15,13 @@ from blender_addon.jobs.folder import OUTPUTS, PREVIEW_FILE, Job, write_result
 from engine.cameras import backward
 from engine.denoiser import ViewDenoiser
 from engine.detail import Closer, detail_calls, look_closer
+from engine.device import memory_guard
 from engine.finish.agreement import agreement
 from engine.finish.contact import contact_sheet
 from engine.finish.turntable import turntable
 from engine.given import edit_of, given_views
 from engine.made import Made, save_maps, save_owners, save_views
+from engine.memory import state_device
 from engine.mesh import Mesh
 from engine.methods import Method, Task
 from engine.models import Model
@@ -65,8 +67,9 @@ def _run(folder: Path, progress: Progress, models: Models, keep: Callable[[Made]
 
     with progress.phase("rasterize"):
         gbuffer = render_gbuffer(rasterizer, mesh, job.cameras, size, size)
-        latent_space = UVTexture(mesh, job.cameras, rasterizer, size // model.factor, channels=model.channels)
-        pixel_space = UVTexture(mesh, job.cameras, rasterizer, size, channels=3)
+        space = partial(UVTexture, mesh, job.cameras, rasterizer,
+                        device=state_device(model.device, len(job.cameras), size, model.depot.turns))  # fmt: skip
+        latent_space, pixel_space = space(size // model.factor, channels=model.channels), space(size, channels=3)
         before, region = given_views(given, pixel_space, mesh, gbuffer)
 
     with progress.phase("condition"):
@@ -74,7 +77,7 @@ def _run(folder: Path, progress: Progress, models: Models, keep: Callable[[Made]
         denoiser = bind(gbuffer)
 
     total = method.calls(settings, len(job.cameras)) + (closer := detail_calls(settings, len(job.cameras)))
-    with progress.phase("denoise", total):
+    with progress.phase("denoise", total), memory_guard(model.device, "Painting the views"):
         watch = Watcher(folder, progress, settings["preview_every"] * len(job.cameras))
         generator = torch.Generator().manual_seed(settings["seed"])
         task = Task(denoiser, latent_space, pixel_space, model, partial(model.levels, size=size), settings, generator,
@@ -86,7 +89,7 @@ def _run(folder: Path, progress: Progress, models: Models, keep: Callable[[Made]
         report.note(view_denoisings=watch.done, view_denoisings_foreseen=total)
 
     with progress.phase("bake"):
-        views = (images.clamp(-1, 1) + 1) / 2
+        views = ((images.clamp(-1, 1) + 1) / 2).cpu()
         work = begin(given, mesh, windows, job.cameras, rasterizer, settings, pixel_space.pairs, model, before, views)
         report.note(coverage=round(work.coverage, 4), agreement_db=agreement(views, pixel_space.pairs))
         tell_unseen(job, work.coverage, progress.warn)
@@ -111,7 +114,7 @@ def _run(folder: Path, progress: Progress, models: Models, keep: Callable[[Made]
             files.update(save_views(out, job.cameras, views), **save_maps(out, work.texels, work.baked))
         images = {name: f"{OUTPUTS}/{path}" for name, path in files.items()}
         write_preview(folder / PREVIEW_FILE, views * 2 - 1)
-    report.note(memory_gb=peak_memory())
+    report.note(memory_gb=peak_memory(), seconds_waited=round(progress.waited, 3))
     result = {"status": "done", "images": images, "report": report.finish(progress.seconds), "error": None}
     write_result(folder, result)
     return result

@@ -31,6 +31,17 @@ class Window:
         """UVs [...,2] of the common square as the texture's own, in the same dtype."""
         return (uvs * np.float64(self.scale) + np.asarray(self.shift)).astype(uvs.dtype)
 
+    def common(self, uvs: np.ndarray) -> np.ndarray:
+        """UVs f64[...,2] of the texture as those of the common square: the reverse of `local`."""
+        return (uvs - np.asarray(self.shift)) / self.scale
+
+    def holds(self, mesh: Mesh) -> np.ndarray:
+        """bool[F]: the faces that this texture is of."""
+        if self.scale == 1.0:
+            return np.ones(len(mesh.triangle_uvs), bool)
+        middle = self.local(mesh.uvs[mesh.triangle_uvs].astype(np.float64).mean(1))
+        return ((middle > -MARGIN) & (middle < 1 + MARGIN)).all(1)  # neighbouring cells are farther away than twice that
+
     def of(self, mesh: Mesh) -> Mesh:
         """The mesh with this texture's own UVs; faces of other textures lie outside its 0-1 square."""
         return mesh if self.scale == 1.0 else replace(mesh, uvs=self.local(mesh.uvs))

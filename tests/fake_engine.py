@@ -141,6 +141,7 @@ class Job:
             path = self.folder / file
             wrong = "wrongsize" in self.wrong and number == len(tiles) - 1
             flat_png(path, size // 2 if wrong else size, COLOURS[number % len(COLOURS)])
+            owner_png(self.folder / "out" / f"owner.{tiles[number]}.png", size, len(self.record["cameras"]))
             name = f"out/base_color.{tiles[0]}.png"
         if not tiles:
             png(path, size // 2 if "wrongsize" in self.wrong else size)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-ROLES = ("model", "control", "vae", "preview", "style", "multiview", "lora")
+ROLES = ("model", "control", "vae", "preview", "style", "encoder", "multiview", "lora")
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,10 @@ class Entry:
     """One model or part. Sizes in GB (10^9 bytes).
 
     name: what to type: "swatch" or a hub id. revision: the commit it is pinned to, where several public projects that
-        know nothing of each other name the same one; "" where they do not, then the main branch is taken and its commit
-        recorded. files: what of the repository is needed, as patterns; () for the
-        usual parts of a pipeline. memory: of a graphics card, with all parts on it, one view at a time.
+        know nothing of each other name the same one, or the hub's own pages of the model do; "" where they do not, then
+        the main branch is taken and its commit recorded. files: what of the repository is needed, as patterns; () for
+        the usual parts of a pipeline; of a LoRA for several families one for each, in their order. needs: the entries
+        that it is no use without. memory: of a graphics card, with all parts on it, one view at a time.
     """
 
     name: str
@@ -35,11 +36,17 @@ class Entry:
     commercial: str = "yes"  # "yes", "no", or "conditions": the licence limits who or what for
     files: tuple[str, ...] = ()
     settings: tuple[tuple[str, object], ...] = ()  # what goes well with it
+    needs: tuple[str, ...] = ()
 
     @property
     def verified(self) -> bool:
         """Whether its revision was pinned, so that two machines get the same files."""
         return (self.role == "model" and self.name == "swatch") or bool(self.revision)
+
+    def file_for(self, family: str) -> str:
+        """The file of a LoRA that is for models of this family, as an entry names it; "" where there is none."""
+        found = dict(zip(self.family.split(", "), self.files, strict=True))
+        return found.get(family, "")
 
 
 _FEW = (("guidance", 1.0), ("schedule", "trailing"))
@@ -67,7 +74,8 @@ CATALOGUE: tuple[Entry, ...] = (
           "CreativeML OpenRAIL++-M", 2.6, 5.0, commercial="conditions",
           revision="5cae40e6a2745ae2b01ad92ae5043f95f23644d6"),
     Entry("stabilityai/stable-diffusion-2-depth", "SD 2.1", "model", "reads depth itself, no ControlNet",
-          "CreativeML OpenRAIL++-M", 2.6, 4.5, commercial="conditions"),
+          "CreativeML OpenRAIL++-M", 2.6, 4.5, commercial="conditions",
+          revision="d49bafe6f381b0fe37ccfc4c8f6a23424b09d6ef"),
     Entry("stabilityai/stable-diffusion-xl-base-1.0", "SDXL", "model", "1024 pixel views, detail and prompts",
           "CreativeML OpenRAIL++-M", 6.9, 11.0, commercial="conditions",
           revision="462165984030d82259a11f4367a4eed129e94a7b"),
@@ -94,7 +102,8 @@ CATALOGUE: tuple[Entry, ...] = (
           "Stability AI Community", 27.0, 30.0, gated=True, commercial="conditions",
           revision="ceddf0a7fdf2064ea28e2213e3b84e4afa170a0f"),
     Entry("stabilityai/stable-diffusion-3.5-large-controlnet-depth", "SD 3.5", "control", "depth for 3.5 large",
-          "Stability AI Community", 8.7, gated=True, commercial="conditions"),
+          "Stability AI Community", 8.7, gated=True, commercial="conditions",
+          revision="6bcad403a0aca0d000b3624f751d0c391303e12f"),
     Entry("black-forest-labs/FLUX.1-dev", "FLUX", "model", "the finest detail of these, on large cards",
           "FLUX.1 [dev] Non-Commercial", 34.0, 37.0, gated=True, commercial="no",
           revision="3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"),
@@ -105,12 +114,27 @@ CATALOGUE: tuple[Entry, ...] = (
           "FLUX.1 [dev] Non-Commercial", 34.0, 37.0, gated=True, commercial="no",
           revision="fb5e9b1bae41b8c8adcea4ea2a87b74dd298f07a"),
     Entry("InstantX/FLUX.1-dev-Controlnet-Union", "FLUX", "control", "depth and edges for FLUX.1 dev",
-          "FLUX.1 [dev] Non-Commercial", 6.6, commercial="no"),
+          "FLUX.1 [dev] Non-Commercial", 6.6, commercial="no",
+          revision="4f32d6f2b220f8873d49bb8acc073e1df180c994"),
     Entry("h94/IP-Adapter", "SD 1.5, SDXL", "style", "style images; plus keeps more of them", "Apache-2.0", 4.2,
           files=("models/ip-adapter_sd15.safetensors", "models/ip-adapter-plus_sd15.safetensors",
                  "models/image_encoder/*", "sdxl_models/ip-adapter_sdxl_vit-h.safetensors",
                  "sdxl_models/ip-adapter-plus_sdxl_vit-h.safetensors"),
           revision="018e402774aeeddd60609b4ecdb7e298259dc729"),
+    Entry("InstantX/SD3.5-Large-IP-Adapter", "SD 3.5", "style", "style images on 3.5 large",
+          "Stability AI Community", 1.6, files=("ip-adapter.safetensors",), commercial="conditions",
+          needs=("google/siglip-so400m-patch14-384",),
+          revision="f1f54ca369ae759f9278ae9c87d46def9f133c78"),  # a pull request's: main holds a pickle alone
+    Entry("XLabs-AI/flux-ip-adapter", "FLUX", "style", "style images on FLUX.1 dev",
+          "FLUX.1 [dev] Non-Commercial", 0.98, files=("ip_adapter.safetensors",), commercial="no",
+          needs=("openai/clip-vit-large-patch14",),
+          revision="18f6940238ab5dc3744df7a8e30315892279d5f9"),
+    Entry("google/siglip-so400m-patch14-384", "SD 3.5", "encoder", "sees the style image for SD 3.5",
+          "Apache-2.0", 3.51, files=("config.json", "model.safetensors"),
+          revision="9fdffc58afc957d1a03a25b10dba0329ab15c2a3"),
+    Entry("openai/clip-vit-large-patch14", "FLUX", "encoder", "sees the style image for FLUX",
+          "MIT", 1.71, files=("config.json", "model.safetensors"),
+          revision="32bd64288804d66eefd0ccbe215aa642df71cc41"),
     Entry("huanngzh/mv-adapter", "SDXL, SD 2.1", "multiview", "views that look at each other, for setting multiview",
           "Apache-2.0", 1.2, files=("mvadapter_tg2mv_sdxl.safetensors", "mvadapter_tg2mv_sd21.safetensors"),
           settings=(("multiview", "auto"), ("rig", "box"), ("views", 6), ("lens", "parallel"), ("view_size", 768)),
@@ -126,7 +150,8 @@ CATALOGUE: tuple[Entry, ...] = (
           revision="bc08d970a87c74c71209491d64e3525845698863"),
     Entry("h1t/TCD-SDXL-LoRA", "SDXL", "lora", "4 to 8 steps with any SDXL model; eta sets the detail",
           "MIT", 0.39, files=("pytorch_lora_weights.safetensors",),
-          settings=(("schedule", "lcm"), ("sampler", "tcd"), ("eta", 0.3), ("steps", 4), ("guidance", 1.0))),
+          settings=(("schedule", "lcm"), ("sampler", "tcd"), ("eta", 0.3), ("steps", 4), ("guidance", 1.0)),
+          revision="ea69e290a201cbb9ac232be2d5c81ef6dc0fc3a2"),
     Entry("ByteDance/SDXL-Lightning", "SDXL", "lora", "4 steps with any SDXL model",
           "OpenRAIL++", 0.39, files=("sdxl_lightning_4step_lora.safetensors",), commercial="conditions",
           settings=(*_FEW, ("sampler", "euler"), ("steps", 4)),

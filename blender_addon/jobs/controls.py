@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import re
+
 from .errors import SettingsError
 
 KINDS = ("depth", "normal", "canny")
 LARGEST = 4.0  # of a strength or weight
+_SEGMENT = r"[A-Za-z0-9][\w.-]*"
+_HUB_LORA = re.compile(rf"({_SEGMENT}/{_SEGMENT})(?:/([^@:]+\.safetensors))?(@[\w./-]+)?")
 
 
 def parse_controls(text: str) -> list[tuple[str, float]]:
@@ -26,8 +30,20 @@ def parse_controls(text: str) -> list[tuple[str, float]]:
 
 
 def parse_loras(text: str) -> list[tuple[str, float]]:
-    """"rust.safetensors:0.8, style.safetensors" as [(path, weight), ...]; nothing for an empty text."""
+    """"rust.safetensors:0.8, org/name, org/name/file.safetensors@revision:0.5" as [(name, weight), ...]."""
     return weighted(text, "lora")
+
+
+def hub_lora(name: str) -> tuple[str, str] | None:
+    """("org/name" or "org/name@revision", file or "") of a LoRA named by its repository on the hub; None for a path.
+
+    Written as "org/name", "org/name/file.safetensors", each with "@revision" at its end. A file that is here by that
+    path comes first, which is for the caller to look.
+    """
+    found = _HUB_LORA.fullmatch(name)
+    if found is None or found[1].endswith(".safetensors") or ".." in name.split("/"):
+        return None
+    return found[1] + (found[3] or ""), found[2] or ""
 
 
 def weighted(text: str, key: str) -> list[tuple[str, float]]:

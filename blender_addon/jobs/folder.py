@@ -31,7 +31,7 @@ from .files import (
     write_synced,
 )
 from .png import png_header
-from .records import INPUT_KINDS, MAX_CAMERAS, MAX_OBJECTS, Camera, Job, edited_size, needs_texture, new_job_id
+from .records import INPUT_KINDS, MAX_CAMERAS, MAX_OBJECTS, Camera, Job, edited_size, needs_texture, new_job_id, of_tile
 from .settings import resolve
 
 PROTO = 1
@@ -39,10 +39,15 @@ VERSION = "0.1.0"
 
 JOB_FILE, MESH_FILE, RESULT_FILE = "job.json", "mesh.npz", "result.json"
 EVENTS_FILE, PREVIEW_FILE, INPUTS, OUTPUTS = "events.jsonl", "preview.png", "inputs", "out"
-OWNER_FILE = f"{OUTPUTS}/owner.png"  # which view painted which texel, from 1; 0: none
+OWNER_FILE = f"{OUTPUTS}/owner.png"  # which view painted which texel, from 1; 0: none. Of a UDIM tile: see `owner_file`
 STATUSES = ("done", "failed", "cancelled")
 
 MAX_JSON_BYTES = 16 * 1024**2
+
+
+def owner_file(tile: str) -> str:
+    """Where in a job's folder the map of owners of a texture is: of a UDIM tile, or the only one ("")."""
+    return f"{OUTPUTS}/{of_tile('owner', tile)}.png"
 
 
 def write_job(parent: Path, job: Job, pictures: Mapping[str, bytes] | None = None) -> Path:
@@ -229,6 +234,6 @@ __all__ = [
     "MAX_OBJECTS", "MAX_TRIANGLES", "MAX_UVS", "MAX_VERTICES", "MESH_FILE", "OUTPUTS", "OWNER_FILE", "PREVIEW_FILE", "PROTO",
     "RESULT_FILE",
     "STATUSES", "VERSION", "Camera", "Job", "MeshArrays", "atomic_write_bytes", "atomic_write_json",
-    "atomic_write_text", "edited_size", "inside", "needs_texture", "new_job_id", "read_cameras", "read_job", "read_result",
-    "write_job", "write_result",
+    "atomic_write_text", "edited_size", "inside", "needs_texture", "new_job_id", "of_tile", "owner_file", "read_cameras",
+    "read_job", "read_result", "write_job", "write_result",
 ]  # fmt: skip

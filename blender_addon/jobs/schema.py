@@ -16,6 +16,8 @@ from .errors import SettingsError
 
 EVERY_METHOD = ("synchronized", "iterative", "distilled", "edit")
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+_LETTERS = {"ddim", "ddpm", "sds", "sdi", "ism", "udim", "lcm", "tcd", "cpu", "cuda", "mps"}  # said by letter
+_WRITTEN = {"dpm++2m": "DPM++ 2M", "2x": "2x", "text2tex": "Text2Tex"}
 _NOUNS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
@@ -130,6 +132,13 @@ class Setting:
 
     def _refuse(self, value: Any) -> SettingsError:
         return SettingsError(f"{self.label} ({self.name}) is {_shown(value)}; allowed: {self.allowed}.", key=self.name)
+
+
+def menu_label(choice: str) -> str:
+    """A choice as a menu shows it: "vertex_group" -> "Vertex Group", "instance-x0" -> "Instance x0"."""
+    words = choice.replace("-", " ").replace("_", " ").replace("+", " + ").split()
+    shown = (word if word in ("x0", "xt") else word.upper() if word in _LETTERS else word.title() for word in words)
+    return _WRITTEN.get(choice) or " ".join(shown)
 
 
 def is_text(value: Any, limit: int) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import MeshError, SettingsError
+from .errors import MeshError
 
 SLACK = 1e-4  # UVs this little across a tile's border are on it
 MOST = 64     # textures in one job
@@ -19,15 +19,17 @@ _AT_ONCE = 1 << 20  # faces whose corners are held in floating point
 class Textures:
     """What is to be painted. `names` has "" for a plain texture, "1001" ... for UDIM tiles.
 
-    `cell` i64[F] is the texture of each face as an index of `names`, -1 for faces that are not painted.
+    `cell` i64[F] is the texture of each face as an index of `names`, -1 for faces that are not painted. `home` is UDIM's
+    number of the tile in which all painted faces lie; None where they lie in several, or in one that UDIM has not.
     """
 
     names: tuple[str, ...]
     cell: np.ndarray
+    home: int | None = None
 
     @property
     def whole(self) -> bool:
-        """Whether it is a single texture of all faces, as a texture to start from must be."""
+        """Whether it is a single texture of all faces."""
         return len(self.names) == 1 and not (self.cell < 0).any()
 
     @property
@@ -36,6 +38,16 @@ class Textures:
         if self.names == ("",):
             return ""
         return f"{len(self.names)} UDIM tile{'s' if len(self.names) > 1 else ''}: {', '.join(self.names)}."
+
+
+def number_of(u: int, v: int) -> int:
+    """UDIM's number of the tile that (u, v) is in, both rounded down: 1001 for (0, 0), 1012 for (1, 1)."""
+    return FIRST + u + 10 * v
+
+
+def is_tile(text: str) -> bool:
+    """Whether it is the number of a UDIM tile."""
+    return text.isascii() and text.isdigit() and len(text) == 4 and FIRST <= int(text) <= LAST
 
 
 def textures_of(tile: np.ndarray, mode: str = "auto", painted: np.ndarray | None = None) -> Textures:
@@ -54,21 +66,22 @@ def textures_of(tile: np.ndarray, mode: str = "auto", painted: np.ndarray | None
     cell = np.full(len(tile), -1, np.int64)
     cell[whole] = 0
     if not tile[whole].any() and (whole.all() or mode != "udim"):
-        return Textures(("",), cell)
+        return Textures(("",), cell, FIRST)
     places, number = _different(tile[whole])
     real = bool(((places >= 0) & (places < [10, 100])).all())
+    home = number_of(*places[0].tolist()) if real and len(places) == 1 else None
     if mode == "udim" and not real:
         bad = next(p for p in places.tolist() if not (0 <= p[0] < 10 and 0 <= p[1] < 100))
         raise MeshError(f"Some UVs lie in tile {tuple(bad)}, which UDIM has not; its tiles are 1001 and up.",
                         "Move them to the right and up in the UV editor, or set uv_tiles to repeat.")  # fmt: skip
     if mode == "repeat" or (mode == "auto" and (len(places) == 1 or not real)):
-        return Textures(("",), cell)
-    names = tuple(str(FIRST + u + 10 * v) for u, v in places.tolist())
+        return Textures(("",), cell, home)
+    names = tuple(str(number_of(u, v)) for u, v in places.tolist())
     if len(names) > MOST:
         raise MeshError(f"The UVs use {len(names)} UDIM tiles; at most {MOST} can be painted in one job.",
                         "Paint fewer objects.")  # fmt: skip
     cell[whole] = number
-    return Textures(names, cell)
+    return Textures(names, cell, home)
 
 
 def _different(tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -123,10 +136,3 @@ def _without_slivers(tile: np.ndarray, edge: np.ndarray) -> np.ndarray:
 def _neighbour(u: int, v: int, on_u: int, on_v: int, full: set[tuple[int, int]]) -> tuple[int, int]:
     near = [(u - du, v - dv) for du in range(on_u + 1) for dv in range(on_v + 1)]
     return next((place for place in near if place in full), (u, v))
-
-
-def not_to_be_changed() -> SettingsError:
-    """Why a job cannot start from a texture that is more, or less, than one whole square."""
-    return SettingsError(
-        "The objects use several UDIM tiles or only some of their faces are painted; a texture can be changed in one "
-        "whole 0-1 square only.", "Start from nothing, or choose one object.", key="start")  # fmt: skip

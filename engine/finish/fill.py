@@ -33,7 +33,9 @@ def fill_unseen(position: np.ndarray, normal: np.ndarray, colour: np.ndarray, kn
     """Colours f32[M,3] with every texel that is not `known` bool[M] filled. position, normal: f32[M,3] world."""
     if known.all():
         return colour
-    filler = Filler.of([(position, normal, colour, known)], position.min(0), position.max(0))
+    values = (position, normal, colour, known)
+    parts = (tuple(array[first : first + TEXELS] for array in values) for first in range(0, len(known), TEXELS))
+    filler = Filler.of(parts, position.min(0), position.max(0), 1 + len(known) // ENOUGH)
     out, lost = colour.copy(), np.flatnonzero(~known)
     for first in range(0, len(lost), TEXELS):
         rows = lost[first : first + TEXELS]

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from blender_addon.jobs.errors import SettingsError
+from engine.device import constant
 from engine.methods.objectives import OBJECTIVES, Objective, Question, carried, weight
 from engine.methods.pyramid import Bounds, Plain, Pyramid, finite
 from engine.methods.task import Codec, Facts, Method, Task
@@ -52,7 +53,7 @@ class Canvas:
         """Views [K,...] of base and z; `soft` mixes them at silhouettes, as the pixels of an image do."""
         change = self.share * z
         seen = torch.cat([look.project(change) * (look.mask.to(z) if soft else 1) for look in self.at(chosen)])
-        return self.base[list(chosen)] + seen
+        return rows(self.base, chosen) + seen
 
     def latents(self, z: Tensor, chosen: Sequence[int]) -> Tensor:
         views = self.views(z, chosen)
@@ -102,11 +103,11 @@ class Walk:
         denoiser = task.denoiser.only(chosen)
         plain = task.denoiser.unguided().only(chosen) if objective.inverts else denoiser
         latents = canvas.latents(self.image.image(), chosen)
-        noise = fresh_noise(task, latents, chosen) if self.noise is None else self.noise[chosen]
+        noise = fresh_noise(task, latents, chosen) if self.noise is None else rows(self.noise, chosen)
         asked = Question(latents, noise, level, climb)
         residual = finite(objective.residual(denoiser, plain, asked))
         if self.noise is not None:
-            self.noise[chosen] = carried(asked, residual)
+            self.noise[constant(tuple(chosen), torch.long, self.noise.device)] = carried(asked, residual)
         if isinstance(self.image, Pyramid):
             gradient = (weight(level) * residual).clamp(-CLIP, CLIP)
             self.image.step(canvas.gradient(latents, gradient, chosen), self.rate * FADE**progress, canvas.bounds)
@@ -216,7 +217,12 @@ def fresh_noise(task: Task, latents: Tensor, chosen: Sequence[int]) -> Tensor:
     if task.settings["noise"] == "independent":
         at = task.generator.device
         return torch.randn(latents.shape, generator=task.generator, device=at, dtype=latents.dtype).to(latents.device)
-    return task.space.project_noise(task.generator)[list(chosen)].to(latents)
+    return rows(task.space.project_noise(task.generator), chosen).to(latents)
+
+
+def rows(views: Tensor, chosen: Sequence[int]) -> Tensor:
+    """Some of the views; their numbers are moved to where those are only once."""
+    return views[constant(tuple(chosen), torch.long, views.device)]
 
 
 def take_turns(views: int, at_once: int, generator: torch.Generator) -> Iterator[list[int]]:

@@ -44,7 +44,8 @@ class Painter:
         if self.settings["noise"] == "shared":
             return field
         generator = self.task.generator
-        return torch.randn(field.shape, generator=generator, device=generator.device, dtype=field.dtype)
+        drawn = torch.randn(field.shape, generator=generator, device=generator.device, dtype=field.dtype)
+        return drawn.to(field.device)
 
     def paint(self, view: int, refine: Tensor) -> None:
         """A view's turn: what is new from noise, and what it refines. Without anything new, at partial strength.
@@ -109,6 +110,7 @@ class Holder:
         kept = trimap.kept.to(scene)
         self.pixels = kept, torch.maximum(kept, trimap.refined.to(scene) * squares)
         cell = scene.shape[-1] // size[-1]
+        self.some = tuple(bool(mask.any()) for mask in self.pixels)  # asked once, not in each step
         self.cells = tuple(-torch.nn.functional.max_pool2d(-mask, cell) > 0 for mask in self.pixels)
 
     def noised(self, noise: Tensor, level: Level, early: bool, strength: float) -> Tensor:
@@ -129,7 +131,7 @@ class Holder:
         (or with as much of it exchanged as anywhere).
         """
         pixels = self.pixels[early]
-        if not pixels.any():
+        if not self.some[early]:
             return x0
         if self.codec.cheap_codec:
             return x0 + self.codec.encode(pixels * (self.scene - self.codec.decode(x0, refine=False)))

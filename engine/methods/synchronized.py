@@ -139,7 +139,7 @@ def denoise_together(
         space: the canonical space as the denoiser sees it (latent size); gives the noise, in C channels.
         levels: K + 1 of them, noise falling, for K denoiser calls.
         settings: those of the schema's table `synchronized`.
-        generator: the only source of chance; the state lives on its device.
+        generator: the only source of chance. What it draws is moved to where the space is; there the state lives.
         on_step: told (calls done, K, x0 views) after each call; what it raises, as `Cancelled`, ends the run.
     """
     case, step, total = pick_case(settings["case"]), pick_sampler(settings["sampler"]), len(levels) - 1

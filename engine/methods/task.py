@@ -35,6 +35,9 @@ class Codec(Protocol):
 class Task:
     """One job as a method sees it. `N` views; images are RGB [N, 3, H, W] in -1..1, latents [N, C, h, w].
 
+    Views, latents, start and region live where the spaces' masks do, on the model's card or in main memory; what the
+    generator draws is drawn on its own device and moved there.
+
     denoiser: of latents; prompts, depth and guidance are bound in.
     space, pixels: the same canonical space as latents and as images see it.
     levels: `levels(steps, strength)`, the model's own noise levels from noise (strength 1) or part of the way to clean.

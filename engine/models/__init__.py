@@ -16,22 +16,26 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from blender_addon.jobs.catalogue import entry
 from blender_addon.jobs.errors import ModelError
 from engine.models.controls import Control
 from engine.models.edits import takes_instructions
 from engine.models.folders import CARD, ModelFolder, Report, fingerprint, verify_manifest
-from engine.models.hub import PINNED, fetch, is_hub_id
+from engine.models.hub import PINNED, fetch, fetch_files, is_hub_id
 from engine.models.loading import Extras, Wanted
+from engine.models.lora_names import find_loras
 from engine.models.multiview import PUBLISHED, usual_file
 from engine.models.single_file import open_single_file
+from engine.models.style import lacks_encoder
 
 if TYPE_CHECKING:
     from engine.denoiser import ViewDenoiser
+    from engine.models.depot import Depot
     from engine.models.multiview import MultiViewGuide
     from engine.models.view_attention import ViewAttention
     from engine.schedule import Level
 
-# Pipeline class in model_index.json -> the module that loads it: its `load` and `usual_control` are all that is asked.
+# Pipeline class in model_index.json -> the module that loads it; docs/adding-a-model.md lists what is asked of it.
 FAMILIES = {
     "StableDiffusionPipeline": "engine.models.stable_diffusion",
     "StableDiffusionControlNetPipeline": "engine.models.stable_diffusion",
@@ -68,6 +72,8 @@ class Model(Protocol):
     info: dict[str, Any]  # licence, fingerprint, revision, versions, dtype: for reports
     follows_mesh: bool  # it reads pictures of the mesh: `control`
     edits: bool  # it changes pictures by instructions: `image`
+    device: torch.device  # where its networks compute
+    depot: Depot  # where they wait
 
     def encode(self, rgb: torch.Tensor) -> torch.Tensor:
         """Images [N,3,H,W] -> latents [N,C,H/factor,W/factor]."""
@@ -142,7 +148,7 @@ def load_model(
         verify_manifest(folder)
         pipeline = family_of(folder)
     if extras.style and pipeline == "SwatchPipeline":
-        raise ModelError(f"{folder.name} takes no style picture.", "Leave style_image empty, or choose SD 1.5 or SDXL.")
+        raise ModelError(f"{folder.name} takes no style picture.", "Leave style_image empty, or choose another model.")
     family = importlib.import_module(FAMILIES[pipeline])
     if extras.multiview and (pipeline == "SwatchPipeline" or not hasattr(family, "multiview_base")):
         raise ModelError(f"{folder.name} takes no multi-view adapter.",
@@ -162,7 +168,10 @@ def _added(family: Any, base: ModelFolder, extras: Extras) -> dict[str, Any]:
             folder = find_folder(name, parts=())
             found[key] = ModelFolder(folder.path / "vae", name, folder.revision) if folder.has("vae") else folder
     if extras.style:
-        found["style"] = _style_folder(family, extras.style)
+        found["style"] = _style_folder(family, base, extras.style)
+        found["style_encoder"] = _style_encoder(family, base, *found["style"])
+    if extras.loras:
+        found["loras"] = find_loras(extras.loras, family.family_name(base))
     if extras.multiview:
         found["multiview"] = _multiview_file(extras.multiview, family.multiview_base(base))
     return found
@@ -189,25 +198,37 @@ def _multiview_file(name: str, base: str) -> tuple[ModelFolder, str]:
     return folder, file
 
 
-def _style_folder(family: Any, name: str) -> tuple[ModelFolder, str]:
+def _style_folder(family: Any, base: ModelFolder, name: str) -> tuple[ModelFolder, str]:
     """(folder, weights file) of a style adapter; "auto" and "plus" are the family's usual ones on the hub."""
-    path = Path(name).expanduser()
+    path, known = Path(name).expanduser(), entry(name)
     if path.is_file():
         return ModelFolder(path.resolve().parent, path.name), path.name
-    known = getattr(family, "USUAL_STYLE", {})
-    if name in {repository for repository, _ in known.values()}:  # it holds those of several families
-        name = "auto"
-    if name not in ("auto", "plus"):
+    listed = known is not None and known.role == "style" and not path.is_dir()
+    if name not in ("auto", "plus") and not listed:
         return find_folder(name, parts=()), ""
-    usual = known.get(name)
-    if usual is None:
-        raise ModelError("There is no usual style adapter for this model's family.",
-                         "Give the adapter's file or folder in style_adapter, or leave style_image empty.")  # fmt: skip
-    repository, file = usual
+    usual = family.usual_style(base, "auto" if listed else name)
+    if usual is None or (listed and usual[0] != known.name):
+        said = f"{known.name} is for {known.family}" if listed and usual else "no usual one was published for it"
+        raise ModelError(f'{base.name} cannot take that style adapter: {said}.',
+                         "Set style_adapter to auto, give the adapter's file or folder in it, or leave style_image "
+                         "empty.")  # fmt: skip
+    repository, file = (name if listed else usual[0]), usual[1]
+    if entry(repository).needs:  # its image encoder is elsewhere
+        return fetch_files(repository, (file,)), file
     folder = fetch(repository, (STYLE_ENCODER,), files=(file,))
     if not (folder.path / file).exists():  # another file of the same repository was fetched before
         folder = fetch(repository, (STYLE_ENCODER,), files=(file,), ask=True)
     return folder, file
+
+
+def _style_encoder(family: Any, base: ModelFolder, folder: ModelFolder, file: str) -> ModelFolder | None:
+    """The image encoder that a family's adapters are published without; None: it is there, or is missed by name."""
+    usual = family.usual_style(base, "auto")
+    needs = entry(usual[0]).needs if usual else ()
+    network = "transformer" if base.has("transformer") else "unet"
+    if not needs or not lacks_encoder(folder, file, base.class_name(network)):
+        return None
+    return fetch_files(needs[0], entry(needs[0]).files)
 
 
 def split_name(name: str) -> tuple[str, tuple[str, ...]]:

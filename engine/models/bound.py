@@ -17,7 +17,7 @@ from torch import Tensor
 
 from blender_addon.jobs.errors import OutOfMemory, SettingsError
 from engine.denoiser import guide, predicts_x0
-from engine.device import free_memory, memory_guard
+from engine.device import constant, free_memory, memory_guard
 from engine.memory import plan_views
 from engine.models.view_attention import NOISIEST, ViewAttention, looking_across
 from engine.models.view_lines import SharedLines
@@ -162,9 +162,11 @@ class BoundNetwork:
         return self.attention is not None or self.lines is not None
 
     def only(self, views: list[int]) -> BoundNetwork:
-        chosen = torch.as_tensor(views)
-        controls = tuple(replace(one, features=one.features[chosen]) for one in self.controls)
-        given = {name: tensor[:, chosen] for name, tensor in self.given.items()}
+        def at(tensor: Tensor) -> Tensor:
+            return constant(tuple(views), torch.long, tensor.device)
+
+        controls = tuple(replace(one, features=one.features[at(one.features)]) for one in self.controls)
+        given = {name: tensor[:, at(tensor)] for name, tensor in self.given.items()}
         across = None if self.attention is None else self.attention.only(views)
         lines = None if self.lines is None else self.lines.only(views)
         return replace(self, views=len(views), given=given, controls=controls, attention=across, lines=lines,

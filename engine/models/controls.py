@@ -62,6 +62,8 @@ class ControlNet:
         image = image.expand(-1, config.conditioning_channels, -1, -1).to(self.net.device, dtype)
         if config.controlnet_conditioning_channel_order == "bgr":
             image = image.flip(1)
+        # taken out of the net, the embedding no longer moves with it where a model's parts take turns on a card
+        self.embedding.to(self.net.device)
         found = torch.cat([self.embedding(one) for one in image.split(1 if image.is_cuda else len(image))])
         # forward() flips the channels of what it takes for the image, which now is the embedding
         return found.flip(1) if config.controlnet_conditioning_channel_order == "bgr" else found
@@ -154,7 +156,8 @@ def _run(net: ControlNet, controls: Sequence[BoundControl], sample: Tensor, time
         return list(down), middle
     places = [UNION_TYPES[one.kind] for one in controls]
     kinds = torch.zeros(len(sample), net.net.config.num_control_type, dtype=sample.dtype, device=sample.device)
-    kinds[:, places] = 1
+    for place in places:  # one by one: a list of them would be moved to the card in each step
+        kinds[:, place] = 1
     down, middle = net.net(
         sample, time, text, controlnet_cond=[one.features for one in controls], control_type=kinds,
         control_type_idx=places, conditioning_scale=[one.scale for one in controls], return_dict=False, **more,

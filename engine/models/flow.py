@@ -107,7 +107,7 @@ class FlowModel:
             wanted = [one for one in controls if one.scale * control_scale]
             given, wanted = self.beside(given, wanted, asked.parts)
             if style is not None:
-                scales = torch.full((asked.parts, views), style[1], device=self.device)
+                scales = torch.full((asked.parts, views), style[1])  # for the processor, as in the U-Nets
                 given |= {"style": self.style.bound(style[0], views, asked.parts), "style_scale": scales}
             bound = self.bind(wanted, control_scale)
         return BoundDenoiser(BoundNetwork(self, views, given, asked, bound, Batch(chunk, tell)), "flow_prediction")

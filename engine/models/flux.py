@@ -27,6 +27,7 @@ from engine.schedule import Level, flow_shift, levels_from_config
 
 CONTROL_CLASSES = ("FluxControlNetModel",)
 USUAL_CONTROL = "InstantX/FLUX.1-dev-Controlnet-Union"
+USUAL_STYLE = {"auto": ("XLabs-AI/flux-ip-adapter", "ip_adapter.safetensors")}
 UNION_MODES = {"canny": 0, "depth": 2}  # of the published union; it has none for normals
 T5_LENGTH = 512
 VIEW = 1024
@@ -115,7 +116,7 @@ class Flux(FlowModel):
             "timestep": torch.full((len(sample),), timestep / 1000, device=self.device, dtype=sample.dtype),
             "pooled_projections": given["pooled"], "encoder_hidden_states": given["text"],
             "txt_ids": torch.zeros(given["text"].shape[1], 3, device=self.device, dtype=sample.dtype),
-            "img_ids": places(height // 2, width // 2).to(self.device, sample.dtype), "return_dict": False,
+            "img_ids": places(height // 2, width // 2, sample.dtype, self.device), "return_dict": False,
         }  # fmt: skip
         more = self._controlled(tokens, common, given, controls)
         if "beside" in given:
@@ -166,10 +167,10 @@ def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
     return cells.reshape(count, channels // 4, height, width)
 
 
-def places(rows: int, columns: int) -> Tensor:
+def places(rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """[rows columns, 3]: 0, row and column of each token."""
-    row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-    return torch.stack([torch.zeros_like(row), row, column], -1).reshape(-1, 3).float()
+    row, column = torch.meshgrid(*(torch.arange(count, device=device) for count in (rows, columns)), indexing="ij")
+    return torch.stack([torch.zeros_like(row), row, column], -1).reshape(-1, 3).to(dtype)
 
 
 def load(wanted: Wanted) -> Flux:
@@ -213,3 +214,13 @@ def usual_control(folder: ModelFolder, kind: str) -> str:
         raise ModelError(f'Model "{folder.name}" has no usual ControlNet for {kind}.',
                          "Name one after a plus sign (MODEL+CONTROLNET), or set control to depth.")  # fmt: skip
     return USUAL_CONTROL
+
+
+def usual_style(folder: ModelFolder, word: str) -> tuple[str, str] | None:
+    """(repository, file) of the usual style adapter, "auto" (made for FLUX.1 dev); None for other words."""
+    return USUAL_STYLE.get(word)
+
+
+def family_name(folder: ModelFolder) -> str:
+    """What the catalogue calls the family."""
+    return "FLUX"

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from blender_addon.jobs.catalogue import CATALOGUE
 from blender_addon.jobs.errors import ModelError
@@ -63,20 +64,54 @@ def _wanted(
     return repository, revision or PINNED.get(repository, "main"), wanted
 
 
+def fetch_files(name: str, files: tuple[str, ...]) -> ModelFolder:
+    """These files of a hub repository, found here or downloaded. Raises `ModelError` that names one that is not there.
+
+    The hub is asked only for what is not here, also where other files of the repository are.
+    """
+    folder = fetch(name, (), files)
+    if any(not (folder.path / file).exists() for file in files):
+        folder = fetch(name, (), files, ask=True)
+    missing = [file for file in files if not (folder.path / file).exists()]
+    if missing:
+        has = ", ".join(weights_of(name, ask=True)[:8])
+        raise ModelError(
+            f'"{name}" has no {missing[0]}, or it is not on this machine{f"; there is {has}" if has else ""}.',
+            f"Check the spelling, or, with a network: python -m engine models add {name}",
+        )
+    return folder
+
+
+def weights_of(name: str, ask: bool = False) -> list[str]:
+    """The .safetensors files of a hub repository: those that are here, else all it has; `ask` for all, else those here.
+
+    [] where nothing is here and the hub cannot be asked.
+    """
+    repository, revision, _ = _wanted(name, (), ())
+    here = _snapshot(repository, revision, [], local=True)
+    found = sorted(path.relative_to(here).as_posix() for path in here.rglob("*.safetensors")) if here else []
+    if found and not ask:
+        return found
+    return sorted(one.filename for one in _dry_run(repository, revision, ["*.safetensors"])) or found
+
+
 def download_size(name: str, parts: tuple[str, ...], files: tuple[str, ...] = ()) -> int:
     """Bytes that `fetch` would bring: the hub is asked. 0 when it cannot be asked, or nothing is missing."""
+    return sum(one.file_size for one in _dry_run(*_wanted(name, parts, files)) if one.will_download)
+
+
+def _dry_run(repository: str, revision: str, wanted: list[str]) -> list[Any]:
+    """What a download would bring, and what of it is here; [] when the hub cannot be asked."""
     from huggingface_hub import errors as hub
     from huggingface_hub import snapshot_download
 
-    repository, revision, wanted = _wanted(name, parts, files)
     try:
-        found = snapshot_download(
+        return snapshot_download(
             repository, revision=revision, allow_patterns=wanted, ignore_patterns=list(SKIPPED), dry_run=True,
             etag_timeout=TIMEOUT, token=token(),
         )  # fmt: skip
     except (hub.HfHubHTTPError, hub.HTTPError, hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, OSError):
-        return 0
-    return sum(one.file_size for one in found if one.will_download)
+        return []
 
 
 def cache_folder() -> Path:

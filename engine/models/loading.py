@@ -19,7 +19,7 @@ from engine.memory import Plan, plan_model
 from engine.models.codec import CODECS, Codec
 from engine.models.depot import Depot
 from engine.models.folders import ModelFolder, Report, fingerprint, licence, load_part, weight_elements
-from engine.models.lora import merge_loras
+from engine.models.lora import FoundLora, merge_loras
 from engine.models.multiview import load_adapter, shifted
 from engine.schedule import levels_from_config
 
@@ -38,8 +38,8 @@ SCHEDULES: dict[str, dict[str, Any]] = {
 class Extras:
     """What a job adds to a model when it is loaded. Two jobs with equal extras share the loaded model.
 
-    vae, preview_vae, style, multiview: a folder, file or hub id, "" for none. loras: (path, weight). kinds: what the
-    ControlNets follow.
+    vae, preview_vae, style, multiview: a folder, file or hub id, "" for none. loras: (path or hub id, weight). kinds:
+    what the ControlNets follow.
     stamps: sizes and times of the LoRA files, so that a file trained anew is loaded anew.
     precision, memory, compiled: see the settings `precision`, `memory` and `compile_model`.
     """
@@ -70,6 +70,8 @@ class Wanted:
     vae: ModelFolder | None = None  # of its own; None: the folder's
     preview_vae: ModelFolder | None = None
     style: tuple[ModelFolder, str] | None = None  # (folder, weights file)
+    style_encoder: ModelFolder | None = None  # what sees the style's picture; None: it lies beside the weights
+    loras: tuple[FoundLora, ...] = ()  # those of the extras, found
     multiview: tuple[ModelFolder, str] | None = None  # as that
     pipeline: str = ""  # class in model_index.json
     parts: dict[str, Any] | None = field(default=None, repr=False)  # already loaded from:
@@ -122,10 +124,10 @@ def load_parts(wanted: Wanted, needs: Sequence[Need], control_classes: tuple[str
         parts["controlnets"].append(load_part(folder, ".", control_classes, wanted.number))
     if wanted.preview_vae is not None:
         parts["preview_vae"] = load_part(wanted.preview_vae, ".", ("AutoencoderTiny",), wanted.exact)
-    if wanted.extras.loras:
+    if wanted.loras:
         modules = {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
         modules.setdefault("unet", modules.get("transformer"))
-        merge_loras([(Path(path).expanduser(), weight) for path, weight in wanted.extras.loras], modules)
+        merge_loras([(one.path, one.weight) for one in wanted.loras], modules)
     if wanted.multiview is not None:
         parts["multiview"] = load_adapter(*wanted.multiview, parts["unet"], wanted.number)
     return parts
@@ -240,11 +242,14 @@ def model_info(wanted: Wanted, plan: Plan) -> dict[str, Any]:
     if apart:
         told = [{"name": one.name, "revision": one.revision, "fingerprint": fingerprint(one.path)} for one in apart]
         found["control"] = told[0] if len(told) == 1 else told
-    if extras.loras:
-        found["loras"] = [{"name": Path(path).name, "weight": weight} for path, weight in extras.loras]
+    if wanted.loras:
+        found["loras"] = [one.report() for one in wanted.loras]
     if plan.note:
         found["notes"] = [plan.note]
-    for key, value in (("vae", extras.vae), ("style", extras.style), ("multiview", extras.multiview)):
+    if wanted.style is not None:
+        parts = [wanted.style[0], *([wanted.style_encoder] if wanted.style_encoder else [])]
+        found["style"] = [{"name": one.name, "revision": one.revision} for one in parts]
+    for key, value in (("vae", extras.vae), ("multiview", extras.multiview)):
         if value:
             found[key] = value
     return found

@@ -49,6 +49,20 @@ class Delta:
         return (flat * self.scale).reshape(len(self.up), *self.down.shape[1:])
 
 
+@dataclass(frozen=True)
+class FoundLora:
+    """A LoRA's file, how much it counts, and what reports call it; `revision`: of the repository it came from."""
+
+    path: Path
+    weight: float
+    name: str
+    revision: str = ""
+
+    def report(self) -> dict[str, Any]:
+        told = {"name": self.name, "weight": self.weight}
+        return {**told, "revision": self.revision} if self.revision else told
+
+
 def merge_loras(loras: Sequence[tuple[Path, float]], modules: Mapping[str, nn.Module]) -> None:
     """Adds every file's deltas, times its weight, to the weights of `modules` ("unet", "text_encoder", ...).
 
@@ -78,11 +92,17 @@ def _changes(path: Path, modules: Mapping[str, nn.Module]) -> list[tuple[nn.Modu
         found += list(zip(layers, matrix.split(rows), strict=True))
     if lost:
         raise ModelError(
-            f'The LoRA "{path.name}" does not fit this model: {len(lost)} of its {len(deltas)} layers have no place in '
-            f"it, the first is {sorted(lost)[0]}.",
+            f'The LoRA "{_called(path)}" does not fit this model: {len(lost)} of its {len(deltas)} layers have no '
+            f"place in it, the first is {sorted(lost)[0]}.",
             "Choose a LoRA made for this model's family (SD 1.5, SDXL, SD 3.5 and FLUX need different ones).",
         )
     return found
+
+
+def _called(path: Path) -> str:
+    """The file's name; of one in the hub's cache with its repository's, since many are called alike."""
+    folders = [part for part in path.parts if part.startswith("models--")]
+    return "/".join([*folders[-1].split("--")[1:], path.name]) if folders else path.name
 
 
 def read_lora(path: Path) -> dict[tuple[str, str], Delta]:

@@ -86,9 +86,21 @@ def usual_control(folder: ModelFolder, kind: str) -> str:
     return found
 
 
+def usual_style(folder: ModelFolder, word: str) -> tuple[str, str] | None:
+    """(repository, file) of the usual style adapter, "auto" or "plus"; None where none was published, as for SD 2.x."""
+    return None if family_name(folder) == "SD 2.1" else USUAL_STYLE.get(word)
+
+
+def family_name(folder: ModelFolder) -> str:
+    """What the catalogue calls the family that adapters and LoRAs are made for; "" for swatch, which has none."""
+    if folder.card():
+        return ""
+    return "SD 2.1" if folder.json("unet/config.json").get("cross_attention_dim") == 1024 else "SD 1.5"
+
+
 def multiview_base(folder: ModelFolder) -> str:
     """What the multi-view adapters made for this family are called; "": none was published, as for SD 1.x."""
-    return "sd21" if folder.json("unet/config.json").get("cross_attention_dim") == 1024 else ""
+    return "sd21" if family_name(folder) == "SD 2.1" else ""
 
 
 def _check_fit(wanted: Wanted, parts: dict[str, Any]) -> str:

@@ -25,6 +25,8 @@ USUAL_CONTROL = {
     "depth": "stabilityai/stable-diffusion-3.5-large-controlnet-depth",
     "canny": "stabilityai/stable-diffusion-3.5-large-controlnet-canny",
 }
+USUAL_STYLE = {"auto": ("InstantX/SD3.5-Large-IP-Adapter", "ip-adapter.safetensors")}
+MEDIUM = 24  # blocks of SD 3 and SD 3.5 medium, for which no style adapter was published
 T5_LENGTH = 256
 GUIDANCE = 4.5
 
@@ -124,3 +126,13 @@ def usual_control(folder: ModelFolder, kind: str) -> str:
         raise ModelError(f'Model "{folder.name}" has no usual ControlNet for {kind}.',
                          "Name one after a plus sign (MODEL+CONTROLNET), or set control to depth.")  # fmt: skip
     return USUAL_CONTROL[kind]
+
+
+def usual_style(folder: ModelFolder, word: str) -> tuple[str, str] | None:
+    """(repository, file) of the usual style adapter, "auto"; None where none was published, as for medium."""
+    return None if folder.json("transformer/config.json").get("num_layers") == MEDIUM else USUAL_STYLE.get(word)
+
+
+def family_name(folder: ModelFolder) -> str:
+    """What the catalogue calls the family."""
+    return "SD 3.5"

@@ -78,6 +78,16 @@ def usual_control(folder: ModelFolder, kind: str) -> str:
     return USUAL_CONTROL[kind]
 
 
+def usual_style(folder: ModelFolder, word: str) -> tuple[str, str] | None:
+    """(repository, file) of the usual style adapter, "auto" or "plus"."""
+    return USUAL_STYLE.get(word)
+
+
+def family_name(folder: ModelFolder) -> str:
+    """What the catalogue calls the family."""
+    return "SDXL"
+
+
 def multiview_base(folder: ModelFolder) -> str:
     """What the multi-view adapters made for this family are called."""
     return "sdxl"

@@ -155,7 +155,7 @@ def _take(source: Path, name: str, revision: str) -> State:
     files = [path for path in sorted(source.rglob("*")) if path.is_file() and path.suffix not in PICKLES]
     weights = [path for path in files if path.suffix == ".safetensors"]
     known = entry(name)
-    bare = known is not None and known.role in ("lora", "multiview")  # weights alone
+    bare = known is not None and (known.role in ("lora", "multiview") or bool(known.needs))  # weights alone
     if not weights or not (bare or any(path.name.endswith("config.json") for path in files)):
         raise ModelError(
             f"{source} holds no model: a config.json and .safetensors files are needed.",

@@ -3,6 +3,7 @@
 
     image_encoder/config.json  image_encoder/model.safetensors  ip-adapter_*.safetensors
 
+The image encoder can be a folder of its own: SD 3.5's and FLUX's adapters are published without one.
 The adapter's extra attention is put into the network when the model is loaded; how strong it is belongs to the job.
 Known are, for U-Nets (h94/IP-Adapter), the plain ones, "plus" and "full"; for SD 3.5 InstantX's; for FLUX XLabs'. What
 each reads of the picture and what stands for no picture is that of the family's diffusers pipeline.
@@ -10,7 +11,7 @@ each reads of the picture and what stands for no picture is that of the family's
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from blender_addon.jobs.errors import ModelError
-from engine.models.folders import ModelFolder, check_safetensors, load_part, read_json
+from engine.models.folders import ModelFolder, check_safetensors, load_part
 from engine.models.loading import Wanted
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the pictures that CLIP was trained on
@@ -149,11 +150,35 @@ def _square(picture: Tensor) -> Tensor:
 
 def wanted_style(wanted: Wanted, network: nn.Module) -> Style | None:
     """The style adapter that a model is to be loaded with, in its network; None without one."""
-    return None if wanted.style is None else load_style(*wanted.style, network, wanted.number, wanted.device)
+    if wanted.style is None:
+        return None
+    return load_style(*wanted.style, network, wanted.number, wanted.device, wanted.style_encoder)
 
 
-def load_style(folder: ModelFolder, file: str, network: nn.Module, dtype: torch.dtype, device: torch.device) -> Style:
+def lacks_encoder(folder: ModelFolder, file: str, network: str) -> bool:
+    """Whether the adapter lies without an image encoder, and is one for networks of the class `network`, as far as the
+    names of its weights tell.
+
+    Raises `ModelError` for absent, pickled or damaged weights.
+    """
+    path, kind = _weights(folder, file), KINDS.get(network)
+    check_safetensors(path, folder.name)
+    if kind is None or any((place / "image_encoder").is_dir() for place in _places(folder, path)):
+        return False
+    try:
+        with safe_open(path, framework="pt", device="cpu") as weights:
+            names = [name for part, name, _ in _named(weights.keys(), kind) if part == "image_proj"]
+    except SafetensorError:
+        return False  # loading it says more
+    return any(layout.key in names for layout in kind.layouts)
+
+
+def load_style(
+    folder: ModelFolder, file: str, network: nn.Module, dtype: torch.dtype, device: torch.device,
+    encoder: ModelFolder | None = None,
+) -> Style:
     """Puts the adapter in `folder` into the network. `file`: which weights, where it holds several; "" the only ones.
+    `encoder`: the folder of the image encoder where it is not beside the weights.
 
     Raises `ModelError` for absent, pickled or damaged parts, for an adapter made for another network, and for a layout
     or an image encoder that does not fit.
@@ -164,8 +189,8 @@ def load_style(folder: ModelFolder, file: str, network: nn.Module, dtype: torch.
         with safe_open(path, framework="pt", device="cpu") as weights:
             parts = _parts(weights, kind)
         layout = _layout(path, folder.name, parts, kind)
-        place = _encoder_folder(folder, path, layout, parts["image_proj"][layout.reads].shape[-1])
-        encoder = load_part(place, "image_encoder", (kind.encoder,), dtype)
+        place, part = _encoder_folder(folder, path, layout, parts["image_proj"][layout.reads].shape[-1], encoder)
+        sees = load_part(place, part, (kind.encoder,), dtype)
         # diffusers' own way in; it has no public one
         network._load_ip_adapter_weights([parts] if kind.encoder == CLIP else parts, low_cpu_mem_usage=False)
     except FAULTS as error:
@@ -173,20 +198,26 @@ def load_style(folder: ModelFolder, file: str, network: nn.Module, dtype: torch.
         raise ModelError(f'The style adapter "{path.name}" does not fit this model: {said}',
                          "Each of SD 1.5, SDXL, SD 3.5 and FLUX needs its own IP-Adapter.") from error  # fmt: skip
     network.to(dtype=dtype)  # the adapter's layers are new; where they go is planned with the network
-    return Style(encoder, network, layout, device, dtype, folder.name)
+    return Style(sees, network, layout, device, dtype, folder.name)
 
 
 def _parts(weights: Any, kind: Kind) -> dict[str, dict[str, Tensor]]:
     """The adapter's two halves under diffusers' names."""
     parts: dict[str, dict[str, Tensor]] = {"image_proj": {}, "ip_adapter": {}}
-    for key in weights.keys():
+    for part, name, key in _named(weights.keys(), kind):
+        if part in parts:
+            parts[part][name] = weights.get_tensor(key)
+    return parts
+
+
+def _named(keys: Iterable[str], kind: Kind) -> Iterator[tuple[str, str, str]]:
+    """(half, name in it, key as published) of each weight."""
+    for key in keys:
         name = key
         for old, new in kind.renamed.items():
             name = name.replace(old, new)
         part, _, rest = name.partition(".")
-        if part in parts:
-            parts[part][rest] = weights.get_tensor(key)
-    return parts
+        yield part, rest, key
 
 
 def _layout(path: Path, name: str, parts: Mapping[str, Mapping[str, Tensor]], kind: Kind) -> Layout:
@@ -218,22 +249,31 @@ def _weights(folder: ModelFolder, file: str) -> Path:
     raise ModelError(f'{folder.path} holds several style adapters: {names}.', "Keep one of them in the folder.")
 
 
-def _encoder_folder(folder: ModelFolder, weights: Path, layout: Layout, width: int) -> ModelFolder:
-    """Where the image encoder is that makes what the adapter reads, `width` numbers: beside the weights, beside their
-    folder, or in the models/ there, as h94/IP-Adapter has it on the hub, whose sdxl_models/ has another one."""
+def _places(folder: ModelFolder, weights: Path) -> tuple[Path, ...]:
+    """Where an image encoder may be: beside the weights, beside their folder, or in the models/ there, as
+    h94/IP-Adapter has it on the hub, whose sdxl_models/ has another one."""
+    return weights.parent, folder.path, weights.parent.parent, weights.parent.parent / "models"
+
+
+def _encoder_folder(
+    folder: ModelFolder, weights: Path, layout: Layout, width: int, own: ModelFolder | None
+) -> tuple[ModelFolder, str]:
+    """(folder, part) of the image encoder that makes what the adapter reads, `width` numbers."""
     found = []
-    for place in (weights.parent, folder.path, weights.parent.parent, weights.parent.parent / "models"):
-        if (place / "image_encoder").is_dir():
-            makes = _width(read_json(place / "image_encoder" / "config.json", folder.name), layout)
+    choices = [(ModelFolder(place, folder.name, folder.revision), "image_encoder")
+               for place in _places(folder, weights)] if own is None else [(own, ".")]  # fmt: skip
+    for place, part in choices:
+        if (place.path / part).is_dir():
+            makes = _width(place.json(f"{part}/config.json"), layout)
             if makes in (None, width):
-                return ModelFolder(place, folder.name, folder.revision)
+                return place, part
             found.append(makes)
     if found:
         raise ModelError(
             f'The style adapter "{weights.name}" reads {width} numbers, and its image encoder makes {found[0]}.',
             "Put the image encoder that it was made with beside it, as image_encoder.",
         )
-    return folder
+    return folder, "image_encoder"
 
 
 def _width(config: Mapping[str, Any], layout: Layout) -> int | None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from blender_addon.jobs.errors import ModelError, SettingsError
-from engine.device import memory_guard
+from engine.device import constant, memory_guard
 from engine.models.bound import (
     FEATURE_MAPS,
     Batch,
@@ -237,7 +237,7 @@ class UNetModel:
     def _style(self, picture: Tensor, scale: float, views: int, parts: int) -> dict[str, Tensor]:
         if self.style is None:
             raise ModelError(f'Model "{self.name}" was loaded without a style adapter.', "Name one in style_adapter.")
-        scales = torch.full((parts, views), scale, device=self.device)
+        scales = torch.full((parts, views), scale)  # read by the processor in each step, so it stays in main memory
         return {"style": self.style.bound(picture, views, parts), "style_scale": scales}
 
     def _multiview(self, guide: MultiViewGuide | None, parts: int) -> dict[str, Tensor]:
@@ -256,7 +256,7 @@ class UNetModel:
     def predict(self, sample: Tensor, timestep: float, given: Mapping[str, Tensor], controls: Sequence[BoundControl],
                 parts: int) -> Tensor:  # fmt: skip
         """See `engine.models.bound.Networks`."""
-        time = torch.tensor(timestep, dtype=torch.float32, device=self.device)
+        time = torch.full((), timestep, dtype=torch.float32, device=self.device)
         text, added = given["text"], {}
         if "pooled" in given:
             added = {"text_embeds": given["pooled"], "time_ids": self._sizes(sample)}
@@ -279,8 +279,7 @@ class UNetModel:
     def _sizes(self, sample: Tensor) -> Tensor:
         """XL's micro-conditioning [B,6]: original height and width, crop's top and left, wanted height and width."""
         height, width = (side * self.factor for side in sample.shape[-2:])
-        sizes = torch.tensor([height, width, 0, 0, height, width], dtype=sample.dtype, device=sample.device)
-        return sizes.expand(len(sample), -1)
+        return constant((height, width, 0, 0, height, width), sample.dtype, sample.device).expand(len(sample), -1)
 
     def view_bytes(self, height: int, width: int) -> int:
         """See `engine.models.bound.Networks`."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from blender_addon.jobs.records import Camera
 from engine.cameras import frontmost, neighbours
 
 NOISIEST = 1000.0  # timestep of pure noise
+CPU = torch.device("cpu")
 SELF_ATTENTION = "attn1.processor"
 
 
@@ -63,8 +65,8 @@ def looking_across(unet: nn.Module, attention: ViewAttention | None, timestep: f
     if attention is None:
         yield
         return
-    before = dict(unet.attn_processors)
-    across = {name: AcrossViews(inner, attention, timestep) if name.endswith(SELF_ATTENTION) else inner
+    before, device = dict(unet.attn_processors), next(unet.parameters()).device
+    across = {name: AcrossViews(inner, attention, timestep, device) if name.endswith(SELF_ATTENTION) else inner
               for name, inner in before.items()}
     unet.set_attn_processor(across)
     try:
@@ -74,26 +76,35 @@ def looking_across(unet: nn.Module, attention: ViewAttention | None, timestep: f
 
 
 class AcrossViews:
-    """An attention processor around another, which is given the other views' features to take keys and values from."""
+    """An attention processor around another, which is given the other views' features to take keys and values from.
 
-    def __init__(self, inner: Any, attention: ViewAttention, timestep: float):
-        self.inner, self.views = inner, len(attention.neighbours)
+    device: where the features are.
+    """
+
+    def __init__(self, inner: Any, attention: ViewAttention, timestep: float, device: torch.device = CPU):
+        self.inner, self.views, self.groups = inner, len(attention.neighbours), groups_of(attention, device)
         self.reference = attention.reference_at(timestep)
-        self.groups: dict[int, list[int]] = {}  # views by how many views they look at
-        for view, seen in enumerate(attention.neighbours):
-            self.groups.setdefault(len(seen), []).append(view)
-        self.neighbours = attention.neighbours
 
     def __call__(self, attn: nn.Module, hidden_states: Tensor, encoder_hidden_states: None = None,
                  attention_mask: None = None, **more: Any) -> Tensor:
         """hidden_states [parts N,L,D], the features of all views of one part after the other; no mask is known here."""
         parts = hidden_states.unflatten(0, (-1, self.views))
         out = torch.empty_like(parts)
-        for members in self.groups.values():
-            seen = torch.tensor([self.neighbours[view] for view in members], device=parts.device)
+        for members, seen in self.groups:
             own, keys = parts[:, members].flatten(0, 1), parts[:, seen].flatten(2, 3).flatten(0, 1)
             out[:, members] = self.inner(attn, own, keys, **more).unflatten(0, (len(parts), -1))
         if self.reference is not None:
             keys = parts[:, self.reference : self.reference + 1].expand_as(parts).flatten(0, 1)
             out = (out + self.inner(attn, hidden_states, keys, **more).view_as(out)) / 2
         return out.flatten(0, 1)
+
+
+@lru_cache(maxsize=16)
+def groups_of(attention: ViewAttention, device: torch.device) -> tuple[tuple[Tensor, Tensor], ...]:
+    """Views that look at equally many, and at which: numbers [n] and [n,k] on a device, moved there once for a job."""
+    groups: dict[int, list[int]] = {}
+    for view, seen in enumerate(attention.neighbours):
+        groups.setdefault(len(seen), []).append(view)
+    return tuple((torch.tensor(members, device=device),
+                  torch.tensor([attention.neighbours[view] for view in members], device=device))
+                 for members in groups.values())  # fmt: skip

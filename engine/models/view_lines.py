@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,7 @@ class AlongLines:
 
     def __init__(self, inner: Any, layers: nn.Module, lines: SharedLines, shape: tuple[int, int]):
         self.inner, self.layers, self.lines, self.shape = inner, layers, lines, shape
+        self.members, self.times = members_of(lines, layers.to_q_mv.weight.device)
 
     def __call__(self, attn: nn.Module, hidden_states: Tensor, encoder_hidden_states: None = None,
                  attention_mask: None = None, **more: Any) -> Tensor:
@@ -119,17 +121,22 @@ class AlongLines:
             for layer in (layers.to_q_mv, layers.to_k_mv, layers.to_v_mv)
         )
         total = torch.zeros_like(query)
-        times = torch.zeros(count, 1, 1, 1, 1, dtype=query.dtype, device=query.device)
-        for line in self.lines.lines:
-            views = list(line.views)
+        for line, views in zip(self.lines.lines, self.members, strict=True):
             q, k, v = (_laid(one[:, views], line) for one in (query, key, value))
             parts, rows, _, run = q.shape[:4]
             q, k, v = (one.flatten(2, 3).flatten(0, 1).transpose(1, 2) for one in (q, k, v))
             found = scaled_dot_product_attention(q, k, v).transpose(1, 2)
             found = found.reshape(parts, rows, len(views), run, heads, -1)
             total[:, views] += _raised(found, line)
-            times[views] += 1
-        return layers.to_out_mv[0]((total / times).flatten(4).view(*features.shape[:2], -1))
+        return layers.to_out_mv[0]((total / self.times.to(total.dtype)).flatten(4).view(*features.shape[:2], -1))
+
+
+@lru_cache(maxsize=16)
+def members_of(lines: SharedLines, device: torch.device) -> tuple[tuple[Tensor, ...], Tensor]:
+    """The views of each line, and in how many lines each view is [count,1,1,1,1]; on a device, moved there once."""
+    members = tuple(torch.tensor(line.views, device=device) for line in lines.lines)
+    times = [sum(view in line.views for line in lines.lines) for view in range(lines.count)]
+    return members, torch.tensor(times, device=device, dtype=torch.float32).view(-1, 1, 1, 1, 1)
 
 
 def _laid(x: Tensor, line: Line) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from blender_addon.jobs.controls import parse_controls, parse_loras
+from blender_addon.jobs.controls import hub_lora, parse_controls, parse_loras
 from blender_addon.jobs.errors import ModelError, SettingsError
 from blender_addon.jobs.records import Camera
 from engine.mesh import Mesh
@@ -45,13 +45,17 @@ def _range(settings: Mapping[str, Any], name: str) -> tuple[float, float]:
 
 
 def stamps_of(loras: Sequence[tuple[str, float]]) -> tuple[tuple[int, int], ...]:
-    """Size and time of each file; `ModelError` for one that is not there."""
+    """Size and time of each file, zeros for those of the hub; `ModelError` for a path where none is."""
     found = []
     for path, _ in loras:
         try:
             state = Path(path).expanduser().stat()
         except OSError as error:
-            raise ModelError(f'There is no LoRA file "{path}".', "Give a .safetensors file's path in lora.") from error
+            if hub_lora(path) is None:
+                raise ModelError(f'There is no LoRA file "{path}".',
+                                 "Give a .safetensors file's path in lora, or an id: org/name.") from error  # fmt: skip
+            found.append((0, 0))
+            continue
         found.append((state.st_size, state.st_mtime_ns))
     return tuple(found)
 

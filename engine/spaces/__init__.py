@@ -34,7 +34,8 @@ class CanonicalSpace(Protocol):
 
     `N` views of `C` channels, `H` by `W`; the canonical image has the shape the space likes, channels
     first. Every map is linear in its argument and works on any number of channels, in the argument's
-    dtype and device. Nothing here keeps a state, except the sharpness of the weights.
+    dtype. Views, canonical images and whatever is given back live on the device of `mask`. Nothing here keeps a state,
+    except the sharpness of the weights.
     """
 
     channels: int
@@ -54,10 +55,10 @@ class CanonicalSpace(Protocol):
         ...
 
     def project_noise(self, generator: torch.Generator) -> Tensor:
-        """Fresh noise for the views [N, C, H, W], on the generator's device: unit variance, shared where they agree.
+        """Fresh noise for the views [N, C, H, W]: unit variance, shared where they agree.
 
-        Not `project` of noise, which loses variance. On spaces whose projection only copies, it is
-        `project` of the first normal field drawn from the generator.
+        It is drawn on the generator's device and handed over on the space's. Not `project` of noise, which loses
+        variance. On spaces whose projection only copies, it is `project` of the first normal field drawn.
         """
         ...
 

@@ -67,6 +67,7 @@ class WithOutside:
         """`views` gives shapes, dtype and device; its values do not matter."""
         self.space = space
         self.inside = space.mask.to(views.device) >= 0.5
+        self.everywhere = bool(self.inside.all())
         self.views_shape, self.dtype = views.shape, views.dtype
         self.shape = space.merge(views).shape
         self.loudness = self._loudness()
@@ -104,7 +105,7 @@ class WithOutside:
         """White noise on the canonical image, as loud as pixels need it; `outside()` gives the views', if they show."""
         device = self.inside.device
         z = torch.randn(self.shape, generator=generator, device=generator.device, dtype=self.dtype).to(device)
-        return self.join(self.loudness * z, torch.zeros(self.views_shape).to(z) if self.inside.all() else outside())
+        return self.join(self.loudness * z, z.new_zeros(self.views_shape) if self.everywhere else outside())
 
     def hold(self, values: Tensor, where: Tensor) -> Sync:
         """The canonical image with known texels put in."""

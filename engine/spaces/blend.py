@@ -119,12 +119,14 @@ class Blur:
         place = torch.arange(-math.ceil(3 * rest), math.ceil(3 * rest) + 1, dtype=torch.float64)
         bell = torch.exp(-0.5 * (place / max(rest, 1e-6)) ** 2)
         self.bell = bell / bell.sum()
+        self.placed: Tensor | None = None  # the bell, and what of it lies on the mask: where and as the views are
         self.share: Tensor | None = None
 
     def __call__(self, views: Tensor) -> Tensor:
         """The broad tones [N,C,H,W] of views; linear, a constant stays."""
         mask = self.mask.to(views)
         if self.share is None or self.share.dtype != views.dtype or self.share.device != views.device:
+            self.placed = self.bell.to(views)
             self.share = self._spread(mask).clamp_min(1e-6)
         return self._spread(mask * views) / self.share
 
@@ -133,7 +135,7 @@ class Blur:
         small = pad(x.reshape(n * c, 1, height, width), (0, -width % self.block, 0, -height % self.block))
         if self.block > 1:
             small = avg_pool2d(small, self.block)
-        bell, reach = self.bell.to(x), len(self.bell) // 2
+        bell, reach = self.placed, len(self.bell) // 2
         small = conv2d(small, bell.view(1, 1, -1, 1), padding=(reach, 0))
         small = conv2d(small, bell.view(1, 1, 1, -1), padding=(0, reach))
         if self.block > 1:

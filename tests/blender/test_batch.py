@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-License-Identifier: Apache-2.0
 """`--command tweed batch` and `cameras`: over files, past failures, resumed, cancelled; views as they will be."""
 
 import json

@@ -190,7 +190,8 @@ def test_sizes_and_kinds_of_images_that_do_not_serve(cube, unchanged):
     with unchanged("not chosen"):
         generate()
     node.image = bpy.data.images.new("Tiles", 64, 64, tiled=True)
-    with unchanged("UDIM"):
+    node.image.tiles[0].number = 1002
+    with unchanged("tile 1001 of 'Tiles', which does not exist"):
         generate()
     cube.data.materials.append(bpy.data.materials.new("Second"))
     cube.data.polygons[0].material_index = 1

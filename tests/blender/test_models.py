@@ -76,6 +76,28 @@ def test_every_model_of_the_catalogue_is_offered_and_found_by_its_words():
     assert group.model == "/my/own/folder"
 
 
+def test_loras_are_offered_behind_those_that_stand_there():
+    from bl_ext.tweeddev.tweed import properties
+    from bl_ext.tweeddev.tweed.jobs.catalogue import CATALOGUE
+
+    search, known = properties._search("lora"), [e.name for e in CATALOGUE if e.role == "lora"]
+    assert [name for name, _ in search(None, None, "")] == known and "ByteDance/Hyper-SD" in known
+    assert [name for name, _ in search(None, None, "hyper")] == ["ByteDance/Hyper-SD"]
+    before = "/my/rust.safetensors:0.5, //b.safetensors"
+    assert [name for name, _ in search(None, None, f"{before}, hyper")] == [f"{before}, ByteDance/Hyper-SD"]
+    assert [name for name, _ in search(None, None, f"{before},")] == [f"{before}, {name}" for name in known]
+    group = bpy.context.scene.tweed
+    group.lora = f"{before}, ByteDance/Hyper-SD:0.8"
+    assert group.lora == f"{before}, ByteDance/Hyper-SD:0.8", "what is typed is taken as it is"
+
+
+def test_a_lora_by_name_goes_into_the_job_as_it_is(tmp_path, cube):
+    from bl_ext.tweeddev.tweed import paths
+
+    text = "latent-consistency/lcm-lora-sdv1-5@main:0.5, ByteDance/Hyper-SD/Hyper-SD15-8steps-lora.safetensors:1"
+    assert paths.absolute({"lora": text})["lora"] == text
+
+
 def test_licence_memory_and_absence_are_said_and_generate_waits(panel, draw, cache):
     group = bpy.context.scene.tweed
     group.prompt, group.model = "bricks", ID
@@ -140,9 +162,36 @@ def test_what_suits_a_model_is_offered_and_set(panel, draw, cache):
     assert "works best" not in texts(draw(panel))
 
 
+def test_what_is_added_is_offered_for_download_and_what_suits_it(panel, draw, cache):
+    """A LoRA by name and the usual style adapter with its image encoder, one after the other."""
+    flux, lora = "black-forest-labs/FLUX.1-dev", "latent-consistency/lcm-lora-sdv1-5"
+    group = bpy.context.scene.tweed
+    cache("stable-diffusion-v1-5/stable-diffusion-v1-5")
+    group.model, group.lora = "stable-diffusion-v1-5/stable-diffusion-v1-5", f"/a.safetensors, {lora}:0.8"
+    log = draw(panel)
+    assert f"{lora}(0.14GB)isnotonthismachine" in texts(log).replace(" ", "")  # a long name is broken over lines
+    assert "tweed.model_add" in names(log, "operator")
+    assert "works best with schedule lcm, sampler lcm, steps 6, guidance 1.5" in texts(log)
+    bpy.ops.tweed.suit_model()
+    assert (group.schedule, group.sampler, group.steps, group.guidance) == ("lcm", "lcm", 6, 1.5)
+    cache(lora, file="pytorch_lora_weights.safetensors")
+    assert "tweed.model_add" not in names(draw(panel), "operator")
+    cache(flux, file="vae/diffusion_pytorch_model.safetensors")
+    group.model, group.lora, group.style_image = flux, "", "/some/picture.png"
+    for name, size in (("XLabs-AI/flux-ip-adapter", 0.98), ("openai/clip-vit-large-patch14", 1.71)):
+        log = draw(panel)
+        assert f"{name}({size}GB)isnotonthismachine" in texts(log).replace(" ", "")
+        assert "tweed.model_add" in names(log, "operator")
+        cache(name, file="model.safetensors")
+    assert "tweed.model_add" not in names(draw(panel), "operator")
+
+
 def test_swatch_takes_no_style_picture(panel, draw):
     bpy.context.scene.tweed.style_image = "/some/picture.png"
     assert "swatch takes no style picture" in texts(draw(panel))
+    for name in ("black-forest-labs/FLUX.1-dev", "stabilityai/stable-diffusion-3.5-large", ID):
+        bpy.context.scene.tweed.model = name
+        assert "takes no style picture" not in texts(draw(panel)), name
 
 
 # ---- downloads

@@ -4,7 +4,7 @@
 import bpy
 import numpy as np
 import pytest
-from conftest import job_record, last_job
+from conftest import job_record
 from snapshot import difference, scene_snapshot
 from test_edit import jobs_folder
 from test_uv_tiles import SMALL, SQUARE, awake, exported, generate, shown, trees, uv_edited, wall
@@ -63,7 +63,7 @@ def test_faces_that_are_not_painted_may_lie_anywhere_in_their_uv_map():
     ({"slots": "Chrome"}, ("no material 'Chrome' on 'Wall'", "M0, M1", "Empty: all")),
     ({"slots": "#3"}, ("no material '#3'",)),
     ({"slots": "Spare"}, ("No face is to be painted", "Choose a material")),
-    ({"slots": "M0", "start": "texture"}, ("only some of their faces are painted", "Start from nothing")),
+    ({"slots": "M0", "start": "texture"}, ("Base Color of 'M0' is a plain colour", "Generate a texture first")),
 ])  # fmt: skip
 def test_slots_that_cannot_be_painted_are_refused_before_the_engine_starts(cold, unchanged, options, words):
     obj = wall((0, 0), (0, 0), materials=2)
@@ -72,14 +72,6 @@ def test_slots_that_cannot_be_painted_are_refused_before_the_engine_starts(cold,
     with unchanged(*words):
         generate("brick", **options)
     assert not awake()
-
-
-def test_views_of_some_materials_are_not_done_one_by_one(unchanged):
-    wall((0, 0), (0, 0), materials=2)
-    generate("brick", slots="M0")
-    (last_job(jobs_folder()) / "out" / "owner.png").unlink()  # the engine writes none
-    with unchanged("Only some materials have the texture"):
-        bpy.ops.tweed.regenerate_view(objects="Wall", view=job_record(jobs_folder())["cameras"][0]["name"])
 
 
 def test_ticks_on_the_panel_choose_materials(draw):

@@ -4,7 +4,7 @@
 import bpy
 import numpy as np
 import pytest
-from conftest import job_record, last_job
+from conftest import last_job
 from snapshot import difference, scene_snapshot
 from test_edit import jobs_folder
 
@@ -277,8 +277,8 @@ def test_objects_in_different_tiles_are_one_job_and_in_the_same_tile_are_refused
     ([SQUARE * 3], {}, ("100.0 % of the faces of 'Wall'", "across the border of the 0-1 square", "Pack Islands")),
     ([SQUARE, SQUARE + [0.5, 0]], {}, ("50.0 % of the faces of 'Wall'", "across the border")),
     ([SQUARE, SQUARE - 1], {"uv_tiles": "udim"}, ("UDIM has not", "uv_tiles")),
-    ([SQUARE, SQUARE + [1, 0]], {"start": "texture"}, ("several UDIM tiles", "Start from nothing")),
-    ([SQUARE, SQUARE + [1, 0]], {"region": "faces"}, ("several UDIM tiles", "Start from nothing")),
+    ([SQUARE, SQUARE + [1, 0]], {"start": "texture"}, ("has no material to start from", "Generate a texture first")),
+    ([SQUARE, SQUARE + [1, 0]], {"region": "faces"}, ("has no material to start from", "Generate a texture first")),
 ])  # fmt: skip
 def test_what_cannot_be_painted_is_refused_before_the_engine_starts(cold, unchanged, quads, options, words):
     obj = uv_edited(wall(*[(0, 0)] * len(quads)), *quads)
@@ -288,21 +288,12 @@ def test_what_cannot_be_painted_is_refused_before_the_engine_starts(cold, unchan
     assert not awake()
 
 
-def test_views_of_udim_tiles_are_not_done_one_by_one(unchanged):
-    wall((1, 0), (0, 1))
-    generate()
-    before = last_job(jobs_folder())
-    with unchanged("The texture has UDIM tiles", "Generate all of it again"):
-        bpy.ops.tweed.regenerate_view(objects="Wall", view=job_record(jobs_folder())["cameras"][0]["name"])
-    assert last_job(jobs_folder()) == before
-
-
-def test_a_texture_with_tiles_is_not_started_from(unchanged):
-    """Also where the UVs have since been moved into one tile."""
+def test_a_texture_is_not_started_from_where_it_has_no_tile(unchanged):
+    """The UVs have since been moved into tile 1001."""
     obj = wall((1, 0), (0, 1))
     generate()
     uv_edited(obj, SQUARE / 2, SQUARE / 2 + 0.5)
-    with unchanged("has UDIM tiles", "Use a single picture"):
+    with unchanged("tile 1001 of 'Wall Tweed", "which does not exist", "Image Editor"):
         generate("brick", start="texture")
 
 

@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-License-Identifier: Apache-2.0
 """The drawn views: they stand where the job's cameras will, follow the panel, and leave nothing behind."""
 
 import bpy

@@ -18,8 +18,9 @@ from blender_addon.jobs.folder import Job, MeshArrays, edited_size, new_job_id, 
 from blender_addon.jobs.png import parse_header, png_bytes
 from blender_addon.jobs.rigs import build_rig
 from blender_addon.jobs.settings import resolve
+from engine.changed import as_rgb, changed_colour, composed, kept_detail
 from engine.finish.bake import Baked
-from engine.given import changed_colour, composed, given_views, kept_detail, read_given
+from engine.given import given_views, read_given
 from engine.mesh import from_arrays
 from engine.pictures import as_png, brightness, decode_png
 from engine.progress import Progress
@@ -294,7 +295,7 @@ def test_outside_the_region_every_bit_comes_back(tmp_path, dtype, channels, feat
     region = faces_above(icosphere(2), 0.2)
     given = edit_by_hand(tmp_path, picture, region, feather=feather)
     colour = np.random.default_rng(1).random((len(given.texels.index), 3)).astype(np.float32)
-    out, shown = composed(given, colour, padding=16)
+    [out] = composed(given, colour, padding=16)
     peak, rgb = np.iinfo(dtype).max, picture if channels > 2 else picture[..., [0, 0, 0, 1][: channels + 2]]
     assert out.dtype == dtype and out.shape == rgb.shape
     inside = np.zeros(SIZE * SIZE, bool)
@@ -307,14 +308,14 @@ def test_outside_the_region_every_bit_comes_back(tmp_path, dtype, channels, feat
     assert full.any() and (feather == 0) == bool(full[given.share > 0].all())
     np.testing.assert_array_equal(out.reshape(-1, out.shape[2])[given.texels.index[full], :3],
                                   np.round(colour[full].astype(np.float64) * peak))
-    np.testing.assert_allclose(shown, out[..., :3] / peak, atol=1e-6)
+    np.testing.assert_allclose(as_rgb(out), out[..., :3] / peak, atol=1e-6)
 
 
 def test_without_a_region_charts_are_padded_and_alpha_stays(tmp_path):
     picture = random_picture(channels=4, dtype=np.uint16)
     given = edit_by_hand(tmp_path, picture)
     colour = np.full((len(given.texels.index), 3), 0.25, np.float32)
-    out, _ = composed(given, colour, padding=16)
+    [out] = composed(given, colour, padding=16)
     assert (out[..., :3] == round(0.25 * 65535)).all() and np.array_equal(out[..., 3], picture[..., 3])
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from types import SimpleNamespace
@@ -12,7 +11,6 @@ import huggingface_hub
 import pytest
 import torch
 from huggingface_hub import constants
-from huggingface_hub import errors as hub_errors
 from safetensors.torch import save_file
 
 from blender_addon.jobs.catalogue import CATALOGUE, ROLES, entry, licence_line
@@ -21,10 +19,11 @@ from engine.__main__ import main
 from engine.models import FAMILIES, _multiview_file, load_model, store
 from engine.models.hub import HUB_ID, PINNED, token
 from engine.models.multiview import PUBLISHED
+from tests.fake_hub import COMMIT, Hub
 from tests.tiny_models import write_tiny_model
 
 CPU = torch.device("cpu")
-NAME, COMMIT = "org/tiny", "0123456789abcdef0123456789abcdef01234567"
+NAME = "org/tiny"
 
 
 @pytest.fixture(scope="module")
@@ -32,59 +31,6 @@ def published(tmp_path_factory):
     folder = write_tiny_model(tmp_path_factory.mktemp("hub") / "tiny", control=False)
     (folder / "README.md").write_text("---\nlicense: mit\n---\n")
     return folder
-
-
-class Hub:
-    """`snapshot_download` of one repository, into the cache's real layout: blobs by checksum, snapshots of links."""
-
-    def __init__(self, folder, cache):
-        self.folder, self.cache, self.asked, self.gated, self.breaks_after = folder, cache, [], False, None
-
-    def __call__(self, repository, revision=None, allow_patterns=None, ignore_patterns=None, local_files_only=False,
-                 dry_run=False, token=None, **more):  # fmt: skip
-        from fnmatch import fnmatch
-
-        target = self.cache / f"models--{repository.replace('/', '--')}"
-        main = target / "refs" / "main"
-        found = main.read_text() if revision == "main" and main.exists() else revision
-        snapshot = target / "snapshots" / (found if local_files_only else COMMIT)
-        if local_files_only:
-            if not snapshot.is_dir():
-                raise hub_errors.LocalEntryNotFoundError("nothing here")
-            return str(snapshot)
-        self.asked.append((repository, revision, token))
-        if self.gated:
-            response = SimpleNamespace(headers={}, request=None, status_code=403)
-            raise hub_errors.GatedRepoError("gated", response=response)
-        names = [path.relative_to(self.folder).as_posix() for path in sorted(self.folder.rglob("*")) if path.is_file()]
-        names = [name for name in names if any(fnmatch(name, one) for one in allow_patterns)
-                 and not any(fnmatch(name, one) for one in ignore_patterns or ())]  # fmt: skip
-        missing = [name for name in names if not (snapshot / name).exists()]
-        if dry_run:
-            return [
-                SimpleNamespace(file_size=(self.folder / name).stat().st_size, will_download=name in missing)
-                for name in names
-            ]
-        (target / "blobs").mkdir(parents=True, exist_ok=True)
-        for number, name in enumerate(missing):
-            if self.breaks_after is not None and number >= self.breaks_after:
-                (target / "blobs" / "feed.incomplete").write_bytes(b"half")
-                raise OSError("connection lost")
-            data = (self.folder / name).read_bytes()
-            if name.endswith(".safetensors"):
-                digest = hashlib.sha256(data).hexdigest()
-            else:
-                digest = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-            (target / "blobs" / digest).write_bytes(data)
-            link = snapshot / name
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.unlink(missing_ok=True)
-            link.symlink_to(target / "blobs" / digest)
-        main.parent.mkdir(exist_ok=True)
-        main.write_text(COMMIT)
-        for left in (target / "blobs").glob("*.incomplete"):
-            left.unlink()
-        return str(snapshot)
 
 
 @pytest.fixture
@@ -236,7 +182,7 @@ def test_the_list_for_people_and_for_programs(hub, capsys):
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["swatch"]["state"] == "ready" and rows["stabilityai/sdxl-turbo"]["state"] == "not here"
     assert rows["stabilityai/sdxl-turbo"]["licence"].endswith("no commercial use.")
-    assert not rows["stabilityai/stable-diffusion-2-depth"]["verified"]
+    assert all(row["verified"] == (name == "swatch" or bool(row["revision"])) for name, row in rows.items())
 
 
 def test_the_catalogue_is_sound():
@@ -249,6 +195,8 @@ def test_the_catalogue_is_sound():
         assert HUB_ID.fullmatch(one.name) and one.role in ROLES and one.size > 0
         assert one.revision == "" or (len(one.revision) == 40 and int(one.revision, 16))
         assert one.role != "model" or one.memory > one.size
+        assert one.role != "lora" or all(one.file_for(family) in one.files for family in one.family.split(", "))
+        assert all(entry(need).role == "encoder" and entry(need).files for need in one.needs)
         check(dict(one.settings))
     assert entry("org/none") is None and licence_line("org/none") == "" and entry(f"{names[1]}@main").name == names[1]
     assert licence_line(f"{names[1]}+x/y").startswith("CreativeML")

@@ -61,7 +61,8 @@ TABLE = (
         "lora",
         str,
         "",
-        "LoRA files (.safetensors), several with commas, each with its weight (rust.safetensors:0.8).",
+        "LoRAs, several with commas, each with its weight (rust.safetensors:0.8): files, or names as in the list of "
+        "models (org/name:0.8, org/name/file.safetensors).",
         "LoRAs",
         "Model",
         0,
@@ -111,8 +112,8 @@ TABLE = (
         "style_adapter",
         str,
         "auto",
-        "The IP-Adapter's file or folder; auto or plus: the usual ones of SD 1.5 and SDXL, of which plus keeps more of "
-        "the picture.",
+        "The IP-Adapter's file, folder or name; auto: the usual one of the model's family; plus: for SD 1.5 and SDXL, "
+        "one that keeps more of the picture.",
         "Style Adapter",
         "Model",
         1,

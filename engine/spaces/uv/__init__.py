@@ -3,7 +3,8 @@
 
 `project` reads the texture into every view (filtered lookup), `unproject` gathers the views into it (visible pixels
 only). Both are sparse maps made once; `sharpen` changes how much the best view outweighs the others in some
-milliseconds. Applying one after the other costs as little as their product S = P U, which is never formed.
+milliseconds. They are applied where the views live, in main memory or on a card. Applying one after the other costs as
+little as their product S = P U, which is never formed.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from .kernels import BACK_FACING
 from .lookup import lookup_map
 from .noise import NoiseMap, noise_map
 from .octaves import octave_map
+from .placed import PlacedMap, PlacedPairs
 from .screen import look, uv_per_pixel
 from .sparse import SparseMap
 
@@ -50,16 +52,17 @@ class UVTexture(CanonicalSpace):
     def __init__(  # noqa: PLR0913  (what a space is made of, and six numbers with defaults)
         self, mesh: Mesh, cameras: Sequence[Camera], rasterizer: Rasterizer, view_size: int,
         texture_size: int | None = None, *, channels: int = 4, power: float = 1.0, restore: bool = True,
-        reach: float | None = None, steepest: float = 75.0,
+        reach: float | None = None, steepest: float = 75.0, device: torch.device | str = "cpu",
     ):  # fmt: skip
         """Build the maps.
 
         texture_size: side of the texture the views meet in, unrelated to the finished texture's; None takes texels as
         large as pixels. channels: of `project_noise`. power: first exponent of the weights. restore: `sync` gives back
         what two resamplings blur. reach: feather in pixels, 1/32 of the view (at least 2) if None. steepest: degrees
-        beyond which a view does not count.
+        beyond which a view does not count. device: where views and canonical values live; what the maps need there is
+        moved once.
         """
-        self.views, self.size, self.channels = len(cameras), view_size, channels
+        self.views, self.size, self.channels, self.device = len(cameras), view_size, channels, torch.device(device)
         self.screen = look(mesh.positions, mesh.triangles, cameras)
         self.rasterizer = rasterizer
         self.corners = np.ascontiguousarray(mesh.uvs[mesh.triangle_uvs], np.float32)
@@ -73,11 +76,11 @@ class UVTexture(CanonicalSpace):
                                         reach or max(2.0, view_size / 32), steepest)
         samples = int(np.clip(np.ceil(self.texture_size * np.sqrt(area) / 1.5), 1, 8))
         self.lookup, coverage = self._lookup(mesh, samples)
-        self.mask = torch.from_numpy(coverage)
+        self.mask = torch.from_numpy(coverage).to(self.device)
         without = np.flatnonzero((self.ids >= 0) & (coverage[:, 0] == 0))
-        self.bare = torch.from_numpy(without)  # pixels of the mesh that no texel stands for
+        self.bare = torch.from_numpy(without).to(self.device)  # pixels of the mesh that no texel stands for
         self.whole: UVTexture | None = None  # of which this is a part
-        self.power, self.made = -1.0, {}
+        self.power, self.made, self.shares, self.placed = power, {}, {}, None
         self.sharpen(power)
 
     def _lookup(self, mesh: Mesh, samples: int):
@@ -93,18 +96,31 @@ class UVTexture(CanonicalSpace):
     def sharpen(self, power: float) -> None:
         """Weigh the views by (cosine / best cosine)^power, rounded to steps of 1.4 (1 and 128 exactly).
 
-        Making the map costs as much as applying it, so a ramp does it a few times and not in every step. The last two
-        are kept: bands go to and fro between two.
+        Making the map costs as much as applying it, so a ramp does it a few times and not in every step.
         """
-        if power > 0:
-            power = 128 ** (round(np.log(power) / np.log(128) * STEPS) / STEPS)
-        if power != self.power:
-            if power not in self.made:
-                share, weight = self.pairs.weights(power)
-                fresh = self.pairs.as_map(share), torch.from_numpy(weight)
-                self.made = {**{kept: self.made[kept] for kept in self.made if kept == self.power}, power: fresh}
-            self.power = power
-            self.gather, self.weight = self.made[power]
+        self.power = 128 ** (round(np.log(power) / np.log(128) * STEPS) / STEPS) if power > 0 else power
+
+    @property
+    def gather(self) -> SparseMap | PlacedMap:
+        """The map pixels -> texels at the present sharpness."""
+        return self._weighed()[0]
+
+    @property
+    def weight(self) -> Tensor:
+        """The sum of weights [M] of each texel at the present sharpness, 0 where no view sees it."""
+        return self._weighed()[1]
+
+    def _weighed(self) -> tuple[SparseMap | PlacedMap, Tensor]:
+        """Made when it is first needed. The last two are kept: bands go to and fro between two."""
+        found = self.made.pop(self.power, None)
+        if found is None and self.device.type == "cpu":
+            share, weight = self.pairs.weights(self.power)
+            found = self.pairs.as_map(share), torch.from_numpy(weight)
+        elif found is None:
+            self.placed = self.placed or PlacedPairs(self.pairs, self.device)
+            found = self.placed.weighed(self.power)
+        self.made = {**dict(list(self.made.items())[-1:]), self.power: found}
+        return found
 
     def project(self, z: Tensor) -> Tensor:
         """Views [N,C,H,H] of the canonical values `z` [C,M]; 0 where the mask is 0."""
@@ -125,8 +141,9 @@ class UVTexture(CanonicalSpace):
 
     def unproject(self, views: Tensor) -> tuple[Tensor, Tensor]:
         """Weighted sums [C,M] of the pixels that show each texel, and the weights [M] (0 where none does)."""
-        self.weight = self.weight.to(views)
-        weight = self.weight if self.whole is None else self.weight * self._share(self.power).to(views)
+        weight = self.weight.to(views)
+        if self.whole is not None:
+            weight = weight * self._share().to(views)
         return self.merge(views) * weight, weight
 
     def merge(self, views: Tensor) -> Tensor:
@@ -152,8 +169,12 @@ class UVTexture(CanonicalSpace):
         return rows.view(self.views, self.size, self.size, -1).permute(0, 3, 1, 2)
 
     def project_noise(self, generator: torch.Generator) -> Tensor:
-        """Fresh shared noise [N,channels,H,H] of unit variance in every pixel, on the generator's device."""
-        return self.noise.draw(generator, self.channels)
+        """Fresh shared noise [N,channels,H,H] of unit variance in every pixel.
+
+        It is drawn and projected on the generator's device, so that a seed means the same noise to the last bit wherever
+        the views live; only the views' noise is moved.
+        """
+        return self.noise.draw(generator, self.channels).to(self.device)
 
     @cached_property
     def noise(self) -> NoiseMap:
@@ -171,16 +192,19 @@ class UVTexture(CanonicalSpace):
         part.views, part.ids, part.mask = len(views), self.ids[list(views)], self.mask[list(views)]
         part.screen, part.pairs = self.screen.only(views), self.pairs.only(views)
         part.lookup = self.lookup.parts(self.size**2, views)
-        part.bare = torch.from_numpy(np.flatnonzero((part.ids >= 0) & (part.mask[:, 0].numpy() == 0)))
+        without = np.flatnonzero((part.ids >= 0) & (part.mask[:, 0].cpu().numpy() == 0))
+        part.bare = torch.from_numpy(without).to(self.device)
         part._make_noise = lambda: self.noise.only(views)
-        part.power, part.made = -1.0, {}
-        part.sharpen(self.power)
+        part.made, part.shares, part.placed = {}, {}, None
         return part
 
-    def _share(self, power: float) -> Tensor:
+    def _share(self) -> Tensor:
         """Best weight [M] among these views over the best among all: so that parts add up to the whole."""
-        best = self.pairs.best(power)
-        return torch.from_numpy(np.exp(best - self.whole.pairs.best(power)) * (best > UNSEEN))
+        if self.power not in self.shares:
+            best = self.pairs.best(self.power)
+            share = np.exp(best - self.whole.pairs.best(self.power)) * (best > UNSEEN)
+            self.shares = {self.power: torch.from_numpy(share).to(self.device)}
+        return self.shares[self.power]
 
     def facing(self) -> Tensor:
         """Cosine [N,M] between the smooth surface and the way to each view, less near edges: 0..1, 0 where unseen.
@@ -194,7 +218,7 @@ class UVTexture(CanonicalSpace):
         straight *= np.where((way * self.texels.normal[texel]).sum(1) > 0, 1, BACK_FACING)
         facing = np.zeros((self.views, self.pairs.texels), np.float32)
         facing[view, texel] = straight
-        return torch.from_numpy(facing)
+        return torch.from_numpy(facing).to(self.device)
 
     def correspond(self, i: int, j: int) -> tuple[Tensor, Tensor]:
         """Where view `i`'s pixels are in view `j`: f32[H,H,2] (x right, y down, pixel centres at .5), and bool[H,H]."""
