@@ -22,7 +22,7 @@ Sink = Callable[[str, dict[str, Any]], None]
 # Share of a whole job's time that each phase took in the median of runs with the bundled model on two CPU cores.
 # Only the estimate of the remaining time reads it.
 TYPICAL_SHARE = {
-    "load": 0.08, "rasterize": 0.10, "condition": 0.02, "denoise": 0.60, "bake": 0.10, "fill": 0.04, "write": 0.06,
+    "wait": 0.0, "load": 0.08, "rasterize": 0.10, "condition": 0.02, "denoise": 0.60, "bake": 0.10, "fill": 0.04, "write": 0.06,
 }
 
 
