@@ -67,11 +67,12 @@ class TWEED_GGT_compare(bpy.types.GizmoGroup):
 
     @classmethod
     def poll(cls, context):
-        chosen = preferences.get(context)
-        if (chosen and not chosen.compare_button) or session.running():
+        wishes = preferences.get(context)
+        if (wishes and not wishes.compare_button) or session.running():
             return False
         obj = context.object  # the active one only: this is asked at every redraw of the 3D view
-        return obj is not None and obj in scene.chosen(context) and bool(material.textured([obj]))
+        chosen = obj is not None and obj.type == "MESH" and (context.mode != "OBJECT" or obj.select_get())
+        return chosen and bool(material.textured([obj]))
 
     def setup(self, context):
         button = self.gizmos.new("GIZMO_GT_button_2d")

@@ -4,7 +4,8 @@
 import bpy
 import numpy as np
 
-from . import coverage, properties, scene, session
+from . import coverage, properties, scene
+from .drawings import Drawing
 from .jobs.coverage import cameras_for
 from .operators import reports
 from .translation import told
@@ -12,15 +13,10 @@ from .translation import told
 _LIFT = 0.002  # of the object's size, so that the drawing lies over the surface
 
 
-class _Shown:
-    """What is drawn now, and for which objects it was measured: where one has moved, nothing is drawn."""
+class _Shown(Drawing):
+    """What is drawn now, and what it says."""
 
-    handle = None
-    places: dict[str, tuple]
     words = ""
-
-    def __init__(self):
-        self.places = {}
 
 
 shown = _Shown()
@@ -44,11 +40,8 @@ class TWEED_OT_coverage(bpy.types.Operator):
         else:
             cameras = cameras_for(properties.full_values(group), mesh)
         found = coverage.measure(mesh, cameras)
-        hide()
         shown.words = f"{len(cameras)} view{'s' if len(cameras) > 1 else ''}: {found.words}"
-        shown.places = {obj.name: _place(obj) for obj in objects}
-        if not bpy.app.background:
-            _show(mesh, coverage.colours(found.best))
+        shown.begin(objects, POST_VIEW=_drawer(mesh, coverage.colours(found.best)))
         self.report({"INFO"}, told(self, shown.words))
 
 
@@ -70,12 +63,32 @@ class TWEED_OT_coverage_hide(bpy.types.Operator):
         return {"FINISHED"}
 
 
-def _place(obj) -> tuple:
-    return tuple(value for row in obj.matrix_world for value in row)
+def _drawer(mesh, colours):
+    """What draws the triangles; they are handed to the card when it is first asked to."""
+    given, made = [mesh, colours], []
+
+    def draw():
+        import gpu  # cannot be used without a window
+
+        if not shown.stands:
+            return
+        if not made:
+            made.extend(_batch(*given))
+            given.clear()  # the card has it now
+        batch, shader = made
+        gpu.state.depth_test_set("LESS_EQUAL")
+        gpu.state.blend_set("ALPHA")
+        gpu.state.face_culling_set("BACK")
+        batch.draw(shader)
+        gpu.state.face_culling_set("NONE")
+        gpu.state.blend_set("NONE")
+        gpu.state.depth_test_set("NONE")
+
+    return draw
 
 
-def _show(mesh, colours) -> None:
-    import gpu  # cannot be used without a window
+def _batch(mesh, colours) -> tuple:
+    import gpu
     from gpu_extras.batch import batch_for_shader
 
     corners = mesh.positions[mesh.triangles].astype(np.float32)
@@ -89,38 +102,13 @@ def _show(mesh, colours) -> None:
     batch = batch_for_shader(
         shader, "TRIS", {"pos": (corners + lift * normal).reshape(-1, 3), "color": np.repeat(colours, 3, axis=0)}
     )
-
-    def draw():
-        if any(bpy.data.objects.get(name) is None or _place(bpy.data.objects[name]) != was
-               for name, was in shown.places.items()):  # fmt: skip
-            return
-        gpu.state.depth_test_set("LESS_EQUAL")
-        gpu.state.blend_set("ALPHA")
-        gpu.state.face_culling_set("BACK")
-        batch.draw(shader)
-        gpu.state.face_culling_set("NONE")
-        gpu.state.blend_set("NONE")
-        gpu.state.depth_test_set("NONE")
-
-    shown.handle = bpy.types.SpaceView3D.draw_handler_add(draw, (), "WINDOW", "POST_VIEW")
-    _redraw()
+    return batch, shader
 
 
 def hide() -> None:
     """Nothing is drawn any more. At another file's loading and at the end of the extension too."""
-    if shown.handle is not None:
-        bpy.types.SpaceView3D.draw_handler_remove(shown.handle, "WINDOW")
-        shown.handle = None
-    shown.places, shown.words = {}, ""
-    _redraw()
-
-
-def _redraw() -> None:
-    session.redraw()
-    for window in bpy.context.window_manager.windows:
-        for area in window.screen.areas:
-            if area.type == "VIEW_3D":
-                area.tag_redraw()
+    shown.words = ""
+    shown.end()
 
 
 CLASSES = (TWEED_OT_coverage, TWEED_OT_coverage_hide)

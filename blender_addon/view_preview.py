@@ -8,7 +8,8 @@ those of the moment when it was switched on, until the panel is changed.
 import bpy
 import numpy as np
 
-from . import properties, scene, session
+from . import properties, scene
+from .drawings import Drawing, redraw
 from .jobs.coverage import cameras_for
 from .jobs.errors import TweedError
 from .jobs.rigs import OF_VIEWS, views_of
@@ -21,18 +22,13 @@ _ON, _OFF = (0.96, 0.62, 0.15, 1.0), (0.5, 0.5, 0.5, 0.7)
 _EDGES = ((0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (2, 3), (3, 4), (4, 1), (1, 5), (2, 5))  # the last two: which way is up
 
 
-class _Shown:
+class _Shown(Drawing):
     """What is drawn now, and for what the panel was set to."""
 
-    handles: tuple = ()
-    places: dict[str, tuple]
     positions: np.ndarray | None = None
     key: tuple = ()
-    drawn: tuple = ()
+    drawn_as: tuple = ()
     cameras: tuple = ()
-
-    def __init__(self):
-        self.places = {}
 
 
 shown = _Shown()
@@ -62,38 +58,28 @@ class TWEED_OT_preview_views(bpy.types.Operator):
         mesh = scene.export(context, objects).mesh
         shown.cameras = cameras_for(_all_on(group), mesh)
         shown.positions, shown.key = mesh.positions, _key(context)
-        shown.places = {obj.name: _place(obj) for obj in objects}
-        if not bpy.app.background:
-            draw = bpy.types.SpaceView3D.draw_handler_add
-            shown.handles = (draw(_draw_lines, (), "WINDOW", "POST_VIEW"), draw(_draw_names, (), "WINDOW", "POST_PIXEL"))
-        _redraw()
+        shown.begin(objects, POST_VIEW=_draw_lines, POST_PIXEL=_draw_names)
 
 
 def hide() -> None:
     """Nothing is drawn any more. At another file's loading and at the end of the extension too."""
-    for handle in shown.handles:
-        bpy.types.SpaceView3D.draw_handler_remove(handle, "WINDOW")
-    shown.handles, shown.places, shown.positions, shown.key, shown.cameras = (), {}, None, (), ()
-    shown.drawn = ()
-    _redraw()
+    shown.positions, shown.key, shown.drawn_as, shown.cameras = None, (), (), ()
+    shown.end()
 
 
 def follow(context) -> None:
     """Called where the panel is drawn: the 3D views are drawn anew when what they show was set otherwise."""
     if shown.positions is None:
         return
-    drawn = (*_key(context), properties.full_values(context.scene.tweed)["skip_views"])
-    if drawn != shown.drawn:
-        shown.drawn = drawn
-        for area in context.screen.areas if context.screen else ():
-            if area.type == "VIEW_3D":
-                area.tag_redraw()
+    wanted = (*_key(context), properties.full_values(context.scene.tweed)["skip_views"])
+    if wanted != shown.drawn_as:
+        shown.drawn_as = wanted
+        redraw()
 
 
 def views(context) -> list[tuple]:
     """(camera of the job, whether it is on) as the panel is set now; nothing where that cannot be, or the mesh has moved."""
-    if shown.positions is None or any(context.scene.objects.get(name) is None or _place(context.scene.objects[name]) != was
-                                      for name, was in shown.places.items()):  # fmt: skip
+    if shown.positions is None or not shown.stands:
         return []
     group = context.scene.tweed
     try:
@@ -131,10 +117,6 @@ def _all_on(group) -> dict:
 def _key(context) -> tuple:
     values = properties.full_values(context.scene.tweed)
     return tuple(values[name] for name in ("rig", "views", "extra_views", "lens"))
-
-
-def _place(obj) -> tuple:
-    return tuple(value for row in obj.matrix_world for value in row)
 
 
 def _length() -> float:
@@ -176,14 +158,6 @@ def _draw_names() -> None:
             blf.position(0, at.x - blf.dimensions(0, label)[0] / 2, at.y + 4 * scale, 0)
             blf.draw(0, label)
     blf.disable(0, blf.SHADOW)
-
-
-def _redraw() -> None:
-    session.redraw()
-    for window in bpy.context.window_manager.windows:
-        for area in window.screen.areas:
-            if area.type == "VIEW_3D":
-                area.tag_redraw()
 
 
 CLASSES = (TWEED_OT_preview_views,)
