@@ -15,13 +15,7 @@ GROUP = "bpy.context.scene.tweed"
 NODES = "bpy.data.objects['Cube'].active_material.node_tree.nodes"
 IMAGES = f"[n.image.name for n in {NODES} if n.bl_idname == 'ShaderNodeTexImage' and n.image]"
 out = sys.argv[1]
-gui = Window(
-    environment={
-        "BLENDER_USER_RESOURCES": out + "/blender",
-        "TWEED_ENGINE_ROOT": out,
-        "TWEED_ENGINE_PYTHON": "/usr/bin/python3",
-    }.items()
-)
+gui = Window(out)
 gui.py("area_region()[1].spaces.active.shading.__setattr__('color_type', 'TEXTURE')")
 gui.sidebar("Tweed")
 

@@ -24,9 +24,7 @@ MODULE = "__import__('sys').modules['bl_ext.user_default.tweed.{}']"
 NOW = MODULE.format("session") + ".now"
 SAY = "bpy.app.translations.pgettext_{}({!r}, {!r})"
 out = sys.argv[1]
-gui = Window(environment={
-    "BLENDER_USER_RESOURCES": out + "/blender", "TWEED_ENGINE_ROOT": out, "TWEED_ENGINE_PYTHON": "/usr/bin/python3",
-}.items())  # fmt: skip
+gui = Window(out)
 
 
 def picture(name: str) -> None:

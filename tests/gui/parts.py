@@ -14,13 +14,7 @@ NOW = MODULE.format("session") + ".now"
 SHOWN = MODULE.format("coverage_operators") + ".shown"
 GROUP = "bpy.context.scene.tweed"
 out = sys.argv[1]
-gui = Window(
-    environment={
-        "BLENDER_USER_RESOURCES": out + "/blender",
-        "TWEED_ENGINE_ROOT": out,
-        "TWEED_ENGINE_PYTHON": "/usr/bin/python3",
-    }.items()
-)
+gui = Window(out)
 gui.sidebar("Tweed")
 
 

@@ -16,9 +16,7 @@ from window import Window
 out = sys.argv[1]
 NOW = "__import__('sys').modules['bl_ext.user_default.tweed.session'].now"
 PATIENCE = 420
-gui = Window(size=(1400, 900), environment={
-    "BLENDER_USER_RESOURCES": out + "/blender", "TWEED_ENGINE_ROOT": out, "TWEED_ENGINE_PYTHON": "/usr/bin/python3",
-}.items())  # fmt: skip
+gui = Window(out)
 
 
 def cut(path: str, left: int, top: int, width: int, height: int) -> None:

@@ -14,13 +14,7 @@ from window import Window
 NOW = "__import__('sys').modules['bl_ext.user_default.tweed.session'].now"
 out = sys.argv[1]
 facts = {}
-gui = Window(
-    environment={
-        "BLENDER_USER_RESOURCES": out + "/blender",
-        "TWEED_ENGINE_ROOT": out,
-        "TWEED_ENGINE_PYTHON": "/usr/bin/python3",
-    }.items()
-)
+gui = Window(out)
 facts["blender"] = gui.py("bpy.app.version_string")
 gui.py("area_region()[1].spaces.active.shading.__setattr__('color_type', 'TEXTURE')")
 

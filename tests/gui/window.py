@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Drive a real Blender window as an artist would: Xvfb and xdotool outside, agent.py inside. Standard library only.
 
-    gui = Window(); gui.sidebar("Tweed"); gui.fill("tweed.prompt", "red bricks"); gui.press("tweed.generate");
+    gui = Window(OUT); gui.sidebar("Tweed"); gui.fill("tweed.prompt", "red bricks"); gui.press("tweed.generate");
     gui.shot("a.png")
 
 Buttons are found by moving the real pointer down the sidebar and asking Blender what is under it, so no coordinates are
@@ -49,7 +49,8 @@ def xwd_to_png(source: str, target: str) -> None:
 
 
 class Window:
-    def __init__(self, size=(1400, 900), display=":88", arguments=(), environment=()):
+    def __init__(self, out: str, size=(1400, 900), display=":88", arguments=()):
+        """Blender with the extension installed into `out`/blender, and the engine that lies in `out`."""
         self.width, self.height = size
         self.seen: dict[str, tuple[int, int]] = {}
         self.folder = tempfile.mkdtemp(prefix="gui")
@@ -62,7 +63,9 @@ class Window:
             "DISPLAY": display,
             "XDG_RUNTIME_DIR": self.folder,
             "AGENT_SOCKET": self.folder + "/socket",
-            **dict(environment),
+            "BLENDER_USER_RESOURCES": out + "/blender",
+            "TWEED_ENGINE_ROOT": out,
+            "TWEED_ENGINE_PYTHON": "/usr/bin/python3",
         }
         self.server = subprocess.Popen(
             [
