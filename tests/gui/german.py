@@ -2,21 +2,14 @@
 """The panel in German, in a real window: `python3 german.py OUT` inside the Debian folder.
 
 What the bpy module cannot show: Blender itself finds our words for labels, menus and tooltips. Blender's own translations
-are not needed for that, only its list of languages, which the Debian folder is made without.
+are not needed for that, only its list of languages.
 """
 
 import json
-import os
 import sys
 import time
 
 from window import Window
-
-LANGUAGES = "/usr/share/locale/languages"
-if not os.path.exists(LANGUAGES):
-    os.makedirs(os.path.dirname(LANGUAGES), exist_ok=True)
-    with open(LANGUAGES, "w") as file:  # Blender 4.3 crashes at one without "Automatic"
-        file.write("0:Complete:\n0:Automatic (Automatic):DEFAULT\n1:English (English):en_US\n5:German (Deutsch):de_DE\n")
 
 VIEW = "bpy.context.preferences.view"
 GROUP = "bpy.context.scene.tweed"

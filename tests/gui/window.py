@@ -48,9 +48,21 @@ def xwd_to_png(source: str, target: str) -> None:
         )
 
 
+def list_languages(path: str = "/usr/share/locale/languages") -> None:
+    """Blender's list of languages, without which it refuses them, and which a Debian folder is made without.
+
+    Blender 4.3 crashes at a list without "Automatic".
+    """
+    if not os.path.exists(path):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w") as file:
+            file.write("0:Complete:\n0:Automatic (Automatic):DEFAULT\n1:English (English):en_US\n5:German (Deutsch):de_DE\n")
+
+
 class Window:
     def __init__(self, out: str, size=(1400, 900), display=":88", arguments=()):
         """Blender with the extension installed into `out`/blender, and the engine that lies in `out`."""
+        list_languages()
         self.width, self.height = size
         self.seen: dict[str, tuple[int, int]] = {}
         self.folder = tempfile.mkdtemp(prefix="gui")
