@@ -98,14 +98,14 @@ picture("33-part-anew")
 # an artist's own key holds Compare
 gui.py(
     "bpy.context.window_manager.keyconfigs.addon.keymaps.new(name='3D View', space_type='VIEW_3D')"
-    ".keymap_items.new('tweed.compare_hold', 'F5', 'PRESS') and None"
+    ".keymap_items.new('tweed.compare_hold', 'J', 'PRESS') and None"
 )
 second = gui.py(IMAGES)
 gui.move(400, 500)
-gui.x("keydown", "F5")
+gui.x("keydown", "j")
 gui.wait(f"{IMAGES} != {second!r}", 10)
 assert gui.py("[m.bl_idname for m in bpy.context.window.modal_operators]") == ["TWEED_OT_compare_hold"]
-gui.x("keyup", "F5")
+gui.x("keyup", "j")
 gui.wait(f"{IMAGES} == {second!r}", 10)
 assert not gui.py("len(bpy.context.window.modal_operators)")
 
