@@ -115,7 +115,7 @@ def main() -> dict:
 
             def back(textures=textures, png=png, size=size):
                 targets = scene.find_targets(record, scene.origin())
-                material.write_back(targets, {0: png}, size, "bench-000000", textures)
+                material.write_back([(targets, {0: png})], size, "bench-000000", textures)
 
             found[f"write_back_{name}_{word}"] = clocked(back)
     found |= stalls(flow, scene, session)

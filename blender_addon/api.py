@@ -13,7 +13,8 @@ from . import scene, session
 class Result:
     """`path` is the texture's file, `images` the names of the new Blender images, `report` what the engine measured.
 
-    Of UDIM tiles the path has <UDIM> where the files have the tiles' numbers.
+    Of UDIM tiles the path has <UDIM> where the files have the tiles' numbers. Where each object has a texture of its own,
+    `images` has one for each, in the objects' order, and `path` is the file of the first.
     """
 
     path: Path
@@ -42,7 +43,7 @@ def texture(
     applied = outcome.applied
     return Result(
         Path(applied.path),
-        [applied.image],
+        applied.images,
         applied.materials,
         run.seconds,
         run.head.settings["seed"],

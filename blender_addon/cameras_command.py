@@ -15,7 +15,7 @@ from .jobs.files import atomic_write_json
 from .jobs.records import Camera
 from .jobs.settings import SETTINGS, resolve
 
-_READS = ("quality", "slots", "uv_map", "uv_tiles")  # besides the settings of the group Cameras
+_READS = ("quality", "slots", "uv_map", "uv_tiles", "atlas")  # besides the settings of the group Cameras
 
 
 def add_command(commands) -> None:
@@ -41,7 +41,7 @@ def _run(options) -> None:
     check_folders(options.save, options.json)
     objects, context = named(options.object), bpy.context
     settings = resolve(arguments.from_namespace(options), require_prompt=False)
-    mesh = scene.export(context, objects).mesh
+    mesh = scene.export(context, objects, settings).mesh
     if settings["rig"] == "scene":
         views = scene.cameras(context)
     else:

@@ -10,10 +10,11 @@ import bpy
 import numpy as np
 
 from . import nodes, tiled
+from .atlas import Atlas
 from .jobs.errors import JobError, UserError
 from .jobs.folder import edited_size, of_tile
 from .jobs.png import MAX_SIDE, parse_header, png_bytes
-from .jobs.uv_tiles import Textures
+from .jobs.uv_tiles import Textures, in_set
 
 _LINEAR = ("Linear Rec.709", "Linear", "Linear BT.709 I-D65", "scene_linear")
 _OR_NOTHING = "or set Start From to Nothing and Region to All."
@@ -22,22 +23,28 @@ _OR_ALL = "or set Region to All."
 _FAST = 1  # zlib level: the file lives for one job
 
 
-def pictures(objects, records, settings, textures: Textures, masks=None) -> tuple[dict[str, bytes], int]:
+def pictures(objects, records, settings, atlas: Atlas, masks=None) -> tuple[dict[str, bytes], int]:
     """The job's input pictures by kind, and the textures' side. Raises UserError for what cannot be started from.
 
-    textures: what will be painted. masks: the region as PNG files by the textures' names, in place of the image that
-    the settings name.
+    atlas: what will be painted. masks: the region as PNG files by the textures' names, in place of the image that the
+    settings name; that image counts for the UV square of each set of textures.
     """
-    image = base_color(objects, records)
-    size = edited_size(*_size_of(image, textures), f"'{image.name}'")
-    inputs = _by_kind("base_color", _read(image, textures, color_png))
-    if settings["region"] == "mask":
-        inputs |= _by_kind("region", masks or mask_pngs(settings["region_mask"], textures))
+    inputs, sizes = {}, {}
+    for members, textures in zip(atlas.sets, atlas.textures, strict=True):
+        number = atlas.number(members[0])
+        image = base_color([objects[i] for i in members], [records[i] for i in members])
+        sizes.setdefault(edited_size(*_size_of(image, textures), f"'{image.name}'"), image.name)
+        found = {"base_color": _read(image, textures, color_png)}
+        if settings["region"] == "mask":
+            found["region"] = mask_pngs(settings["region_mask"], textures) if masks is None else {
+                name: masks[in_set(number, name)] for name in textures.names if in_set(number, name) in masks}  # fmt: skip
+        for kind, files in found.items():
+            inputs |= {of_tile(kind, in_set(number, tile)): data for tile, data in files.items()}
+    (size, name), *others = sizes.items()
+    for wide, other in others:
+        raise UserError(f"The textures of the objects differ in size: '{name}' has {size}, '{other}' {wide} pixels.",
+                        "Scale them to one size (Image > Resize), or change them one by one.")  # fmt: skip
     return inputs, size
-
-
-def _by_kind(kind: str, files) -> dict[str, bytes]:
-    return {of_tile(kind, tile): data for tile, data in files.items()}
 
 
 def _tiles(image, textures: Textures) -> dict[str, int]:
@@ -93,7 +100,8 @@ def base_color(objects, records) -> bpy.types.Image:
             found.setdefault(_image_of(material, obj, record["uv_map"]), []).append(material.name)
     if len(found) > 1:
         names = " and ".join(f"'{image.name}'" for image in found)
-        raise UserError(f"The materials use different images: {names}.", f"Texture them one by one, {_OR_NOTHING}")
+        raise UserError(f"The materials use different images: {names}.",
+                        f"Texture them one by one, set Textures to Each, {_OR_NOTHING}")
     return next(iter(found))
 
 

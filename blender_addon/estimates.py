@@ -22,7 +22,7 @@ def total_gb(device: str) -> float | None:
 def memory_gb(entries: list[Entry], settings: dict, device: str, textures: int = 1) -> float | None:
     """What a job with these settings will hold at its peak, from past ones of the same model, method and device.
 
-    textures: how many it makes, which is the number of its UDIM tiles.
+    textures: how many it makes: one, or one for each UDIM tile, and so for each object that has its own.
 
     Memory is taken to be a fixed part plus one that grows with the pixels of views and texture: the least-squares line
     through the past jobs where they differ in size, else half of theirs fixed. None: no such job has been.

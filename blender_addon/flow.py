@@ -15,7 +15,7 @@ from .jobs.errors import Cancelled, EngineError, TweedError, UserError, from_dic
 from .jobs.events import Tailer
 from .jobs.folder import EVENTS_FILE, Job, inside, new_job_id, read_job, read_result, write_job
 from .jobs.settings import resolve
-from .jobs.uv_tiles import FIRST, LAST
+from .jobs.uv_tiles import place_of
 
 # Share of a job's time spent in each phase, for the bar only.
 PHASES = {
@@ -228,25 +228,29 @@ def cancel(run: Run) -> None:
     run.engine.cancel()
 
 
-def check_result(folder: Path, result: dict) -> dict[int, Path]:
-    """The texture files of a finished job by UDIM tile, {0: file} for a plain one.
+def check_result(folder: Path, result: dict) -> dict[int, dict[int, Path]]:
+    """The texture files of a finished job by set of textures (0 where all objects have one) and UDIM tile (0: plain).
 
     Raises EngineError, JobError when the result names none, a tile that UDIM has not, or a file that is missing.
     """
     images = result["images"]
     if not images.get("base_color"):
         raise EngineError("The engine's result names no texture.", "Open the engine's log.")
-    tiles = {name.partition(".")[2]: path for name, path in images.items() if name.startswith("base_color.")}
-    found = {}
-    for tile, name in (tiles or {"0": images["base_color"]}).items():
-        if tiles and not (tile.isascii() and tile.isdigit() and FIRST <= int(tile) <= LAST):
-            raise EngineError(f"The engine's result names a UDIM tile {tile[:20]!r}.", "Open the engine's log.")
-        found[int(tile)] = inside(folder, name)
-        if not found[int(tile)].is_file():
+    named = {name.partition(".")[2]: path for name, path in images.items() if name.startswith("base_color.")}
+    found: dict[int, dict[int, Path]] = {}
+    for name, path in (named or {"": images["base_color"]}).items():
+        place = place_of(name)
+        if place is None or (named and not name):
+            raise EngineError(f"The engine's result names a texture or UDIM tile {name[:20]!r}.", "Open the engine's log.")
+        file = inside(folder, path)
+        if not file.is_file():
             raise EngineError(
-                f"The engine's result names {name} but there is no such file in {folder}.", "Open the engine's log."
+                f"The engine's result names {path} but there is no such file in {folder}.", "Open the engine's log."
             )
-    return dict(sorted(found.items()))
+        found.setdefault(place[0], {})[place[1]] = file
+    if len(found) > 1 and 0 in found or any(len(tiles) > 1 and 0 in tiles for tiles in found.values()):
+        raise EngineError("The engine's result names textures that do not go together.", "Open the engine's log.")
+    return {number: dict(sorted(tiles.items())) for number, tiles in sorted(found.items())}
 
 
 def head_of(folder: Path) -> Head:
@@ -255,13 +259,23 @@ def head_of(folder: Path) -> Head:
 
 
 def apply(scene, material, head: Head, folder: Path, textures: Path | None, *, any_file: bool = False):
-    """Put a finished job's texture on its objects. Raises TweedErrors; then nothing has changed and the job is kept."""
+    """Put a finished job's textures on its objects. Raises TweedErrors; then nothing has changed and the job is kept."""
     result = read_result(folder)
     if result is None or result["status"] != "done":
         raise UserError(f"{folder} holds no finished texture.", "Choose the folder of a finished job.")
     pictures = check_result(folder, result)
     targets = scene.find_targets(head.objects, head.origin, any_file=any_file)
-    return material.write_back(targets, pictures, head.settings["texture_size"], head.id, textures)
+    return material.write_back(_matched(targets, pictures), head.settings["texture_size"], head.id, textures)
+
+
+def _matched(targets, pictures: dict[int, dict[int, Path]]) -> list[tuple[list, dict[int, Path]]]:
+    """Each set's targets and files. Raises EngineError for files that are nobody's, and targets that have none."""
+    whose = {number: [target for target in targets if target.number == number] for number in pictures}
+    idle = [target for target in targets if target.number not in pictures]
+    if not all(whose.values()) or any(target.slots for target in idle):
+        raise EngineError("The engine's result has not the textures that the objects were to get.", "Open the engine's log.")
+    first, *rest = [(own, pictures[number]) for number, own in whose.items()]
+    return [([*first[0], *idle], first[1]), *rest]
 
 
 def wait(run: Run, cancelled=lambda: False, report=lambda run: None) -> Run:

@@ -49,7 +49,7 @@ class Entry:
 
     @property
     def textures(self) -> int:
-        """How many it made: one, or one for each UDIM tile."""
+        """How many it made: one, or one for each UDIM tile, and so for each object that has its own."""
         count = self.report.get("textures")
         return count if isinstance(count, int) and count > 0 else 1
 

@@ -21,41 +21,76 @@ RECORD = "tweed"
 
 @dataclass(frozen=True)
 class Applied:
-    """What a write-back made."""
+    """What a write-back made: the images, the file of the first, and the materials that show them."""
 
-    image: str
+    images: list[str]
     path: str
     materials: list[str]
     remarks: list[str] = field(default_factory=list)
 
 
-def write_back(targets, pictures, size: int, job: str, textures=None) -> Applied:
-    """Put the texture on the targets' materials. Raises UserError; then nothing has changed.
+def write_back(sets, size: int, job: str, textures=None) -> Applied:
+    """Put textures on the materials of the targets that they are for. Raises UserError; then nothing has changed.
 
-    `pictures` are its files by UDIM tile, {0: file} for a plain one. They are copied into the folder `textures`, or
-    packed into the .blend when that is None.
+    `sets` are pairs of targets and their pictures: files by UDIM tile, {0: file} for a plain one. They are copied into
+    the folder `textures`, or packed into the .blend when that is None.
     """
     with ExitStack() as undo:
-        image, path, remarks = images.load(pictures, size, _image_name(targets, job), textures, undo)
-        wired, copies = {}, {}
-        for target in targets:
-            remarks += target.remarks
-            for index in target.slots:
-                material = _own_material(target, index, targets, wired, copies, undo)
-                wired[material] = target.uv_map
-        for material, uv_map in wired.items():
+        loaded = [images.load(pictures, size, _image_name(targets, job), textures, undo) for targets, pictures in sets]
+        shared = [_shared(targets) for targets, _ in sets]  # by what is in the slots before any is filled
+        added, fake = _slots_for_each(sets, undo), {m: m.use_fake_user for m in bpy.data.materials}
+        remarks, wired = [], {}
+        for (targets, _), (image, _, notes), elsewhere in zip(sets, loaded, shared, strict=True):
+            remarks += notes
+            making = _Making(elsewhere, added, fake, undo)
+            for target in targets:
+                remarks += target.remarks
+                for index in target.slots:
+                    making.wired[_own_material(target, index, making)] = target.uv_map
+            wired |= {material: (image, uv_map) for material, uv_map in making.wired.items()}
+        for material, (image, uv_map) in wired.items():
             _wire(material, image, uv_map, job, undo)
         undo.pop_all()
-    return Applied(image.name, str(path), [m.name for m in wired], remarks)
+    return Applied([image.name for image, _, _ in loaded], str(loaded[0][1]), [m.name for m in wired], remarks)
 
 
 def _image_name(targets, job: str) -> str:
     return f"{targets[0].object.name} Tweed {job.rsplit('-', 1)[-1]}"
 
 
-def _own_material(target, index: int, targets, wired, copies, undo):
+def _slots_for_each(sets, undo) -> set:
+    """A slot for meshes that have none and whose objects get textures of their own: each fills it for itself.
+
+    Gives those meshes.
+    """
+    meshes = [{target.object.data for target in targets if not target.object.material_slots} for targets, _ in sets]
+    found = {mesh for number, own in enumerate(meshes) for mesh in own & set().union(*meshes[number + 1 :])}
+    for mesh in found:
+        obj = next(target.object for targets, _ in sets for target in targets if target.object.data == mesh)
+        mesh.materials.append(None)
+        undo.callback(_remove_slot, obj)
+    return found
+
+
+@dataclass(frozen=True)
+class _Making:
+    """What is known while materials for one image are chosen.
+
+    elsewhere: those whose change would show elsewhere. added: meshes that got their slot for this. fake: materials with
+    their fake user as it was. wired: those that get the image, with their UV map. copies: by what they are copies of.
+    """
+
+    elsewhere: set
+    added: set
+    fake: dict
+    undo: ExitStack
+    wired: dict = field(default_factory=dict)
+    copies: dict = field(default_factory=dict)
+
+
+def _own_material(target, index: int, making: _Making):
     """The material to change for one slot: the one in it, or a copy where changing it would show elsewhere."""
-    obj = target.object
+    obj, wired, copies, undo = target.object, making.wired, making.copies, making.undo
     if not obj.material_slots:
         material = _new_material(obj.name, undo)
         obj.data.materials.append(material)
@@ -70,7 +105,7 @@ def _own_material(target, index: int, targets, wired, copies, undo):
         old is not None
         and old not in wired
         and _editable(old)
-        and not _used_outside(old, targets)
+        and old not in making.elsewhere
         and nodes.find_principled(old)
     ):
         return old
@@ -81,7 +116,8 @@ def _own_material(target, index: int, targets, wired, copies, undo):
         copies[key][RECORD] = _previous(copies[key]) | {
             "slot": "replaced",
             "link": link,
-            **({"material": old, "fake_user": old.use_fake_user} if old else {}),
+            **({"material": old, "fake_user": making.fake.get(old, old.use_fake_user)} if old else {}),
+            **({"mesh": "added"} if obj.data in making.added else {}),
         }
     _fill_slot(obj, index, copies[key], undo)
     if old is not None and _editable(old) and not old.use_fake_user:
@@ -94,12 +130,12 @@ def _editable(block) -> bool:
     return block.library is None and block.override_library is None
 
 
-def _used_outside(material, targets) -> bool:
-    """Whether other objects use it, or faces of the targets that do not get the texture."""
+def _shared(targets) -> set:
+    """The materials that other objects use too, or faces of the targets that do not get the texture."""
     objects = [target.object for target in targets]
     beside = (target.object.material_slots[i] for target in targets for i in target.others)
     others = (slot for o in bpy.data.objects if o not in objects for slot in o.material_slots)
-    return any(slot.material == material for slot in (*beside, *others))
+    return {slot.material for slot in (*beside, *others)}
 
 
 def _mesh_shared(obj) -> bool:
@@ -141,6 +177,10 @@ def _fill_slot(obj, index: int, material, undo) -> None:
     else:
         slot.material = material
         undo.callback(_set_slot, obj, index, link, before, link)
+
+
+def _filled(obj) -> bool:
+    return len(obj.material_slots) > 1 or any(slot.material for slot in obj.material_slots)
 
 
 def _remove_slot(obj) -> None:
@@ -252,6 +292,8 @@ def _unwire(material, slots) -> None:
         for obj, index in slots:
             fill = obj.material_slots[index].link
             _set_slot(obj, index, fill, old if fill == record["link"] else None, record["link"])
+            if record.get("mesh") == "added" and not any(_filled(o) for o in bpy.data.objects if o.data == obj.data):
+                _remove_slot(obj)
         if old is not None and _editable(old):
             old.use_fake_user = bool(record["fake_user"])
 

@@ -94,6 +94,7 @@ class TWEED_OT_regenerate_view(bpy.types.Operator):
         objects = scene.named_or_chosen(context, self.objects)
         found = ownership.source(objects, session.jobs_folder())
         targets = scene.find_targets(found.objects, {}, any_file=True)
+        ownership.check_shown(found, targets)
         asked = self.properties.is_property_set
         given = {name: getattr(self, name) for name in ("seed", "strength", "feather", "steps") if asked(name)}
         given.setdefault("seed", group.seed if group.seed_lock else properties.new_seed())

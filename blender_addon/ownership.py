@@ -18,7 +18,7 @@ from .flow import Part
 from .jobs.errors import TweedError, UserError
 from .jobs.folder import OWNER_FILE, Camera, owner_file, read_cameras, read_result
 from .jobs.png import png_bytes
-from .jobs.uv_tiles import is_tile, number_of
+from .jobs.uv_tiles import in_set, number_of, place_of
 
 CHAIN = "views_of"
 _AGAIN = "Generate the texture again; then its views can be done one by one."
@@ -28,7 +28,7 @@ _AGAIN = "Generate the texture again; then its views can be done one by one."
 class Source:
     """The views that painted a texture.
 
-    `owners` u8[T,T], row 0 on top, by UDIM tile ("" for a plain texture): number of the view from 1, 0 for none.
+    `owners` u8[T,T], row 0 on top, by the texture's name ("", a UDIM tile, see `in_set`): number of the view from 1, 0: none.
     """
 
     folder: Path  # of the job whose views they are
@@ -45,11 +45,11 @@ class Source:
         painted = sum(np.count_nonzero(owner) for owner in self.owners.values())
         return sum(np.count_nonzero(owner == index + 1) for owner in self.owners.values()) / max(1, painted)
 
-    def at(self, u: float, v: float) -> Camera | None:
-        """The view that painted the texel at (u, v), uv (0, 0) bottom-left; None where none did."""
-        owner = self.owners.get("")
+    def at(self, u: float, v: float, number: int = 0) -> Camera | None:
+        """The view that painted the texel at (u, v), uv (0, 0) bottom-left, of that set of textures; None where none did."""
+        owner = self.owners.get(in_set(number, ""))
         if owner is None:
-            owner = self.owners.get(str(number_of(int(np.floor(u)), int(np.floor(v)))))
+            owner = self.owners.get(in_set(number, str(number_of(int(np.floor(u)), int(np.floor(v))))))
         if owner is None:
             return None
         size = len(owner)
@@ -91,7 +91,7 @@ def source(objects, jobs: Path) -> Source:
 
 
 def maps_of(folder: Path) -> dict[str, Path]:
-    """The maps of owners of a job by UDIM tile, "" for a plain texture.
+    """The maps of owners of a job by the texture's name, "" for a plain one.
 
     Raises UserError where one is missing, JobError for a damaged folder.
     """
@@ -99,7 +99,7 @@ def maps_of(folder: Path) -> dict[str, Path]:
         return {"": folder / OWNER_FILE}
     result = read_result(folder)
     names = [name.partition(".")[2] for name in result["images"] if name.startswith("base_color.")] if result else []
-    paths = {tile: folder / owner_file(tile) for tile in filter(is_tile, names)} or {"": folder / OWNER_FILE}
+    paths = {tile: folder / owner_file(tile) for tile in names if tile and place_of(tile)} or {"": folder / OWNER_FILE}
     missing = next((path for path in paths.values() if not path.is_file()), None)
     if missing is not None:
         raise UserError(f"It is not known which view painted what: there is no {missing}.", _AGAIN)
@@ -137,6 +137,15 @@ def find(found: Source, name: str) -> int:
     return index
 
 
+def check_shown(found: Source, targets) -> None:
+    """Refuse to do a view anew on objects (scene.Target) of which one shows another texture by now. Raises UserError."""
+    for target in targets:
+        jobs = {m["tweed"]["job"] for _, _, m in material.textured([target.object])}
+        if target.slots and found.latest.name not in jobs:
+            raise UserError(f"'{target.object.name}' does not show this texture any more.",
+                            "Apply it again from the history, or generate the objects one by one.")  # fmt: skip
+
+
 def again(found: Source, name: str, prompt: str, avoid: str, changes: dict) -> tuple[dict, Part]:
     """Settings and part of a job that does one view anew, from the texture as it is now. Raises UserError, JobError.
 
@@ -170,7 +179,7 @@ def clicked(context, found: Source, objects, origin: Vector, direction: Vector) 
         what = f"'{obj.name}' is not part of this texture." if obj is not None else "There is nothing under the click."
         raise UserError(what, "Click on the textured object, or choose the view by name.")
     u, v = _uv(obj.evaluated_get(depsgraph), record, face, matrix.inverted() @ point)
-    view = found.at(u, v)
+    view = found.at(u, v, record.get("texture", 0))
     if view is None:
         raise UserError("No view saw this spot; it was filled from around it.", "Click beside it.")
     return view

@@ -208,8 +208,9 @@ def _draw_plan(layout, context, group, objects) -> None:
         size = properties.size_label(plan["texture_size"])
         words = f"{on if on == views else f'{on} of {views}'} view{'s' if views > 1 else ''}"
         words += f" (up to {plan['extra_views']} more)" if plan["extra_views"] else ""
-        column.label(text=shown(f"{count} · {words} · {size}"), icon="MESH_DATA")
         textures = tile_count.textures(objects, plan)
+        size = f"{textures} × {size}" if textures > 1 else size
+        column.label(text=shown(f"{count} · {words} · {size}"), icon="MESH_DATA")
         seconds = history.expected_seconds(session.past(), plan, _device(), textures)
         if seconds is not None and not session.running():
             column.label(text=shown(f"About {session.duration(seconds)}"), icon="TIME")

@@ -13,13 +13,11 @@ import bpy
 import numpy as np
 
 from . import current, paths, slots, uv
-from .jobs import uv_tiles
+from .atlas import atlas_of
 from .jobs.errors import MeshError, UserError
 from .jobs.folder import Camera, MeshArrays, needs_texture
 
 _SESSION = secrets.token_hex(8)  # uids mean something only within one Blender and one loaded file
-_SHARED_TOLD = 0.005  # share of doubly covered texture that is worth a remark
-_SHARED_BETWEEN = 0.001  # the same between two objects, where it is refused
 _loads = 0
 
 
@@ -41,7 +39,7 @@ class Exported:
 class Target:
     """An object found again, with the slots (indices) that get the texture, and the others that its faces use.
 
-    Both are of the exported mesh.
+    Both are of the exported mesh. `number` is of its set of textures, from 1; 0 where there is one for all.
     """
 
     object: bpy.types.Object
@@ -49,6 +47,7 @@ class Target:
     slots: tuple[int, ...]
     remarks: list[str] = field(default_factory=list)
     others: tuple[int, ...] = ()
+    number: int = 0
 
 
 def note_load() -> None:
@@ -139,14 +138,16 @@ def export(context, objects, settings: dict | None = None, masks: Mapping[str, b
         parts.append(part)
         records.append(_record(obj, uv_map, part, painted))
         remarks += [*notes, *_material_remarks(obj, records[-1])]
-    textures, notes = _check_uvs(objects, parts, chosen, settings["uv_tiles"] if settings else panel.uv_tiles)
+    mode, wish = (settings["uv_tiles"], settings["atlas"]) if settings else (panel.uv_tiles, panel.atlas)
+    atlas, notes = atlas_of(objects, parts, chosen, mode, wish)
     remarks += notes
+    records = [record | ({"texture": atlas.number(i)} if atlas.number(i) else {}) for i, record in enumerate(records)]
     mesh = _join(parts)
-    current.check_region(region, mesh.region, objects, textures.cell >= 0)
+    current.check_region(region, mesh.region, objects, atlas.painted)
     style = {"style": paths.style_png(settings["style_image"])} if settings and settings["style_image"] else {}
     if settings is None or not needs_texture(settings):
         return Exported(mesh, records, remarks, style)
-    pictures, size = current.pictures(objects, records, settings, textures, masks)
+    pictures, size = current.pictures(objects, records, settings, atlas, masks)
     return Exported(mesh, records, remarks, pictures | style, size)
 
 
@@ -244,45 +245,6 @@ def _check_numbers(obj, part: MeshArrays) -> None:
         raise MeshError(f"The UV map of '{obj.name}' has {bad} points that are not numbers.", "Unwrap the mesh again.")
 
 
-def _check_uvs(objects, parts, chosen, mode: str) -> tuple[uv_tiles.Textures, list[str]]:
-    """The textures that these UVs ask for, and remarks on shared ones. Raises MeshError for what no texture can serve.
-
-    chosen: for each object the slots that are painted, or None. mode: the setting `uv_tiles`.
-    """
-    painted = [
-        np.ones(len(part.triangles), bool) if wanted is None else np.isin(part.materials, sorted(wanted))
-        for part, wanted in zip(parts, chosen, strict=True)
-    ]
-    tiles = [
-        uv_tiles.tiles_of(part.uvs, part.triangle_uvs, paint, f"'{obj.name}'")
-        for obj, part, paint in zip(objects, parts, painted, strict=True)
-    ]
-    textures = uv_tiles.textures_of(np.concatenate(tiles), mode, np.concatenate(painted))
-    cells = np.split(textures.cell, np.cumsum([len(tile) for tile in tiles])[:-1])
-    remarks, taken = [textures.words] if textures.words else [], {}
-    for index, (obj, part) in enumerate(zip(objects, parts, strict=True)):
-        counts = uv.coverages(part.uvs, part.triangle_uvs, tiles[index], cells[index])
-        if painted[index].any() and not any(count.any() for count in counts.values()):
-            raise MeshError(f"The UV map of '{obj.name}' has no area.", "Unwrap the mesh: UV > Smart UV Project.")
-        shared = uv.overlap_share(counts.values())
-        if shared > _SHARED_TOLD:
-            remarks.append(f"UVs of '{obj.name}' overlap: {shared:.0%} of its texture is shared by several parts.")
-        for cell, count in counts.items():
-            before = taken.setdefault(cell, np.zeros((uv.GRID, uv.GRID), bool))
-            if np.count_nonzero(before & (count > 0)) > _SHARED_BETWEEN * np.count_nonzero(count):
-                where = f"tile {textures.names[cell]}" if textures.names[cell] else "the UV square"
-                raise MeshError(
-                    f"'{obj.name}' uses the same part of {where} as {_names(objects[:index])}.",
-                    "Texture them one by one, or give them one layout: select all, Edit Mode, UV > Pack Islands.",
-                )
-            before |= count > 0
-    return textures, remarks
-
-
-def _names(objects) -> str:
-    return " or ".join(f"'{o.name}'" for o in objects)
-
-
 def _record(obj, name: str, part: MeshArrays, painted: frozenset[int] | None) -> dict:
     """What job.json remembers of an object. name: of its UV map; painted: slots that the artist has chosen."""
     used = [int(i) for i in np.unique(part.materials)]
@@ -377,4 +339,5 @@ def _find(record: dict, same_load: bool) -> Target:
         )
     there = [i for i in record["slots"] if i < max(1, len(obj.material_slots))] or [0]
     painted = tuple(i for i in there if i in record.get("paint", there))
-    return Target(obj, uv_map, painted, remarks, tuple(i for i in there if i not in painted))
+    others, number = tuple(i for i in there if i not in painted), record.get("texture", 0)
+    return Target(obj, uv_map, painted, remarks, others, number if isinstance(number, int) else 0)

@@ -49,7 +49,8 @@ def changed_colour(given: Given, after: Baked, before: Baked | None, detail: flo
     """The texels' new colours f32[M,3] in 0..1, before the region is applied.
 
     after, before: the finished views, and the views it started from, baked (None where `detail` is 0). Where a view
-    sees the surface: after + detail * (texture - before). Elsewhere detail * texture, and the rest from around it.
+    sees the surface: after + detail * (texture - before). Elsewhere detail * texture, and the rest from around it, on the
+    same object where objects have textures of their own.
     """
     texture, seen = given.colour, after.owner >= 0
     if not seen.any():
@@ -57,7 +58,12 @@ def changed_colour(given: Given, after: Baked, before: Baked | None, detail: flo
     kept = np.float32(detail) * texture
     painted = after.colour if before is None else after.colour - np.float32(detail) * before.colour
     painted = np.where(seen[:, None], painted, np.float32(0)).astype(np.float32)
-    return np.clip(kept + fill_unseen(given.texels.position, given.texels.normal, painted, seen), 0, 1)
+    for rows in given.sets():
+        around = rows if seen[rows].any() else slice(0, len(seen))  # else nothing is known of this object itself
+        place = (given.texels.position[around], given.texels.normal[around])
+        filled = fill_unseen(*place, painted[around], seen[around])
+        kept[rows] += filled[rows.start - around.start : rows.stop - around.start]
+    return np.clip(kept, 0, 1)
 
 
 def composed(given: Given, colour: np.ndarray, padding: int) -> list[np.ndarray]:

@@ -69,6 +69,13 @@ class Given:
         """f32[M,3] in 0..1: the textures at their texels."""
         return np.concatenate([skin.colour for skin in self.skins])
 
+    def sets(self) -> list[slice]:
+        """The texels of each set of textures: of one object, or all of them where there are no sets."""
+        numbers = [skin.window.number for skin in self.skins]
+        ends = [k + 1 for k, number in enumerate(numbers) if numbers[k + 1 : k + 2] != [number]]
+        return [slice(self.skins[first].rows.start, self.skins[end - 1].rows.stop)
+                for first, end in zip([0, *ends], ends, strict=False)]  # fmt: skip
+
     def spread(self, values: np.ndarray, empty: float) -> np.ndarray:
         """Values [M] of the texels as a picture [T,T] for each skin: a stack of them."""
         size = self.texels.size
@@ -134,7 +141,8 @@ def _texture_file(folder: Path, job: Job, window: Window) -> Path:
     """The picture of a texture, of the size that the job wants as far as its header says. JobError, SettingsError."""
     kind, size = of_tile("base_color", window.name), job.settings["texture_size"]
     if kind not in job.inputs and any(name.partition(".")[0] == "base_color" for name in job.inputs):
-        which = f"of the UDIM tile {window.name}" if window.name else "that is one for all UDIM tiles"
+        tile = f"of the UDIM tile {window.name}" if window.name else "that is one for all UDIM tiles"
+        which = f"of {window.name}" if window.number else tile
         raise SettingsError(f"{_reason(job.settings)}, and the job has no texture {which}.",
                             "Give a picture for each tile that the UVs lie in (from the command line: --texture "
                             "NAME.<UDIM>.png), or set uv_tiles to what the UVs mean.", key=_key(job.settings))  # fmt: skip
@@ -206,7 +214,8 @@ def _region(folder: Path, job: Job, windows: Sequence[Window]) -> tuple[np.ndarr
         for window in windows:
             kind = of_tile("region", window.name)
             if kind not in job.inputs:
-                which = f" of the UDIM tile {window.name}" if window.name else ""
+                tile = f" of the UDIM tile {window.name}" if window.name else ""
+                which = f" of {window.name}" if window.number else tile
                 raise SettingsError(f"region is 'mask', and the job has no mask{which}.", "Choose the mask's image "
                                     "(region_mask), with a picture for each UDIM tile, or set region to 'all'.",
                                     key="region_mask")  # fmt: skip

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 import torch
 
-from blender_addon.jobs.errors import DeviceError
+from blender_addon.jobs.errors import DeviceError, OutOfMemory
 from engine.device import GIB, free_memory
 
 SPARE = 0.9  # of the free memory that is counted on: the rest is for fragments and what other programs take
 WORKING = 0.5  # of what is then free that a batch of views may take
 STATE = 0.25  # of it that the state between steps and the maps may take
+FRESH, CHANGED, ALONE = 24, 150, 36  # bytes per texel: of a texture from nothing, of one that is changed, of the one at work
 PIXEL = 160  # bytes of those per pixel of a view: five copies of its colours (4.7 were measured), and the maps' entries
 
 
@@ -63,6 +64,20 @@ def state_device(device: torch.device, views: int, side: int, turns: bool = Fals
     if device.type != "cuda" or turns or views * side**2 * PIXEL > STATE * free_memory(device):
         return torch.device("cpu")
     return device
+
+
+def check_textures(count: int, size: int, edits: bool, free: int) -> None:
+    """Raises `OutOfMemory` where `count` textures of size^2 texels are more than the free main memory, in bytes, holds.
+
+    All are held until they are written; the figures were measured (`benchmarks.bench_finish`, and edits of 4 x 2K).
+    """
+    needed = count * size**2 * (CHANGED if edits else FRESH) + size**2 * ALONE
+    if needed > SPARE * free:
+        many = f"{count} textures of {size} px take" if count > 1 else f"A texture of {size} px takes"
+        raise OutOfMemory(
+            f"{many} about {_gb(needed)} of main memory to {'change' if edits else 'paint'}, and {_gb(free)} are free.",
+            "Choose a smaller texture size, paint fewer tiles or objects at a time, or close other programs.",
+        )
 
 
 def _too_large(name: str, needed: int, free: int) -> DeviceError:

@@ -141,8 +141,11 @@ def unit_normals(normals: np.ndarray, corners: np.ndarray) -> np.ndarray:
     return np.where(good, unit, triangle_normals(corners)[:, None]).astype(np.float32)
 
 
-def mesh_remarks(mesh: Mesh) -> list[str]:
-    """What an artist should know about this mesh before it is textured, a sentence each; empty if all is well."""
+def mesh_remarks(mesh: Mesh, textures: float = 1.0) -> list[str]:
+    """What an artist should know about this mesh before it is textured, a sentence each; empty if all is well.
+
+    textures: the part 0..1 of the UV square that will be painted, of which a UV map should use much.
+    """
     remarks = []
     if mesh.dropped:
         remarks.append(f"{mesh.dropped} faces have zero area and are left out.")
@@ -166,9 +169,9 @@ def mesh_remarks(mesh: Mesh) -> list[str]:
             f"{percent(area[flat].sum() / area.sum())} of the surface has no area in the UV map and will show one "
             "colour per face. Unwrap these faces to paint them."
         )
-    if 0 < covered < 0.2 * layers.size and not flat.all():
+    if 0 < covered < 0.2 * textures * layers.size and not flat.all():
         remarks.append(
-            f"The UV map uses only {percent(covered / layers.size)} of the texture. "
+            f"The UV map uses only {percent(covered / layers.size / textures)} of the texture. "
             "UV > Pack Islands gives the surface more pixels."
         )
     return remarks

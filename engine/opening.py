@@ -8,12 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from blender_addon.jobs.errors import JobError, SettingsError
 from blender_addon.jobs.folder import Job, inside, needs_texture, read_job
+from blender_addon.jobs.uv_tiles import MOST
 from engine.detail import check_detail
-from engine.device import describe, pick_device
+from engine.device import describe, free_memory, pick_device
 from engine.given import Given, read_given
+from engine.memory import check_textures
 from engine.mesh import Mesh, from_arrays, mesh_remarks
 from engine.methods import Facts, Method, pick_method
 from engine.models import Model, follows_instructions
@@ -22,7 +25,7 @@ from engine.models.wishes import extras_of, multiview_lines
 from engine.prompts import wish
 from engine.raster import Rasterizer, pick_rasterizer
 from engine.report import Report
-from engine.tiles import Window, lay_out
+from engine.tiles import Window, lay_out, share_of
 from engine.turn import card
 from engine.warm import Models
 
@@ -52,9 +55,10 @@ def open_job(folder: Path, models: Models, warn: Callable[[str], None], hold: Ca
     """
     job = with_pictures(read_job(folder), folder)
     settings = job.settings
-    arrays, windows = lay_out(job.mesh, settings["uv_tiles"], chosen_faces(job))
+    arrays, windows = lay_out(job.mesh, settings["uv_tiles"], chosen_faces(job), sets_of_faces(job))
     mesh = from_arrays(arrays)
     check_detail(settings, settings["view_size"], needs_texture(settings))
+    check_textures(len(windows), settings["texture_size"], needs_texture(settings), free_memory(torch.device("cpu")))
     given = read_given(folder, job, mesh, windows)
     facts = Facts(len(job.cameras), starts=given is not None, edits=follows_instructions(settings["model"]))
     method = pick_method(settings, facts)
@@ -68,7 +72,8 @@ def open_job(folder: Path, models: Models, warn: Callable[[str], None], hold: Ca
     pick_method(settings, replace(facts, edits=getattr(model, "edits", False)))  # a hub's model is known only now
     report = Report(job, model.info, describe(device), rasterizer.name, size)
     alone = company(lines, job) if lines else []
-    for note in [*mesh_remarks(mesh), *alone, *model.info.get("notes", ()), *model.prompt_notes(wish(settings))]:
+    said = [*mesh_remarks(mesh, share_of(windows)), *alone]
+    for note in [*said, *model.info.get("notes", ()), *model.prompt_notes(wish(settings))]:
         report.remark(note)
         warn(note)
     return Opened(job, mesh, windows, given, method, model, rasterizer, size, report)
@@ -108,3 +113,26 @@ def chosen_faces(job: Job) -> np.ndarray | None:
                 raise JobError(f"The slots to be painted of object {number} are no list of numbers.", "Start the job again.")
             chosen[arrays.objects == number] = np.isin(arrays.materials[arrays.objects == number], slots)
     return chosen
+
+
+def sets_of_faces(job: Job) -> np.ndarray | None:
+    """i64[F]: the set of textures that the face's object has by its record ("texture", from 1); None where none says so.
+
+    Objects whose record says none get no texture. Raises SettingsError where each of several should have one and nobody
+    says which faces are whose, JobError for records that make no sense.
+    """
+    arrays, numbers = job.mesh, [record.get("texture") for record in job.objects]
+    if job.settings["atlas"] == "each" and not any(record.get("uv_map") for record in job.objects):
+        raise SettingsError("A texture for each object (atlas) can be had in Blender only: a mesh file is read as one object.",
+                            "Set atlas to auto, or texture the objects in Blender.", key="atlas")
+    if all(number is None for number in numbers):
+        return None
+    for place, (record, number) in enumerate(zip(job.objects, numbers, strict=True)):
+        if number is None and record.get("paint") == []:
+            continue
+        if not isinstance(number, int) or isinstance(number, bool) or not 0 < number <= MOST:
+            raise JobError(f"The texture of object {place} is {ascii(number)[:40]}; expected a number from 1 to {MOST}.",
+                           "Start the job again.")
+    if arrays.objects is None or arrays.objects.min() < 0 or arrays.objects.max() >= len(numbers):
+        raise JobError("The job's mesh does not say which faces are whose.", "Start the job again.")
+    return np.array([number or 0 for number in numbers], np.int64)[arrays.objects]

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Several textures of one mesh laid side by side, so that everything else knows a single UV square.
 
-UDIM tiles, and faces that are seen but not painted, each get a cell of one square. The maps of the denoising loop work
-on that square; only the finish asks for the windows, and makes one texture for each that is painted.
+UDIM tiles, the textures of several objects, and faces that are seen but not painted, each get a cell of one square. The
+maps of the denoising loop work on that square; only the finish asks for the windows, and makes one texture for each
+that is painted.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from blender_addon.jobs.arrays import MeshArrays
-from blender_addon.jobs.uv_tiles import textures_of, tiles_of
+from blender_addon.jobs.uv_tiles import place_of, sets_of, textures_of, tiles_of
 from engine.mesh import Mesh, check_indices
 
 MARGIN = 0.02  # of a cell on each side, so that the borders of charts in neighbouring cells stay apart
@@ -23,9 +24,15 @@ MARGIN = 0.02  # of a cell on each side, so that the borders of charts in neighb
 class Window:
     """Where a texture's UV square lies in the common one: `common = (local - shift) / scale`."""
 
-    name: str                   # "" for a plain texture, "1001" ... for a UDIM tile
+    name: str                   # "" for a plain texture, "1001" ... for a UDIM tile; of sets see `uv_tiles.in_set`
     scale: float = 1.0
     shift: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def number(self) -> int:
+        """Of the set of textures that it is in, from 1; 0 where there are none."""
+        place = place_of(self.name)
+        return place[0] if place else 0
 
     def local(self, uvs: np.ndarray) -> np.ndarray:
         """UVs [...,2] of the common square as the texture's own, in the same dtype."""
@@ -50,10 +57,17 @@ class Window:
 PLAIN = (Window(""),)
 
 
-def lay_out(arrays: MeshArrays, mode: str = "auto", painted: np.ndarray | None = None) -> tuple[MeshArrays, tuple[Window, ...]]:
+def share_of(windows: Sequence[Window]) -> float:
+    """The part 0..1 of the common UV square that is these textures'."""
+    return sum(window.scale**-2 for window in windows)
+
+
+def lay_out(arrays: MeshArrays, mode: str = "auto", painted: np.ndarray | None = None,
+            sets: np.ndarray | None = None) -> tuple[MeshArrays, tuple[Window, ...]]:  # fmt: skip
     """The mesh with UVs in one square, and the windows of the textures to be painted: those of `uv_tiles.textures_of`.
 
     painted: bool[F], None for all. Other faces are seen by the views, and neither take nor give texture.
+    sets: i64[F] the set of textures that a face takes part in, from 1; None: all faces are in one.
 
     Raises MeshError for faces across the border of a tile, tiles that UDIM has not, and more than 64 textures.
     """
@@ -62,7 +76,7 @@ def lay_out(arrays: MeshArrays, mode: str = "auto", painted: np.ndarray | None =
         return arrays, PLAIN  # the mesh's own checks say what is wrong
     check_indices(corners, len(uvs), "UV point")
     tile = tiles_of(uvs, corners, painted)
-    textures = textures_of(tile, mode, painted)
+    textures = textures_of(tile, mode, painted) if sets is None else sets_of(tile, sets, mode, painted)
     if textures.whole and textures.names == ("",) and not tile.any():
         return arrays, PLAIN
     return placed(arrays, tile, textures.cell, textures.names)

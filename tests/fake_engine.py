@@ -14,6 +14,7 @@ by the environment variable TWEED_FAKE (all jobs): `fake:KIND` or `fake:KIND@PHA
     noresult    says done and writes no result                  badjson    the result is no JSON
     garbled     its events contain half lines and rubbish       full       the disk is full while writing
     tiles:1002,1011  a file for each of these UDIM tiles, each of one of COLOURS; what is wrong is so with the last
+                     (of sets of textures: tiles:set1.1001,set2; without it each set of the job gets a plain one)
 
 At start (TWEED_FAKE only): `version` another version, `proto` another protocol, `nostart` dies at once, `silent`
 never ready.
@@ -135,7 +136,10 @@ class Job:
         path, size, name = self.folder / "out" / "texture.png", self.settings["texture_size"], "out/texture.png"
         if "full" in self.wrong:
             raise Failed("no_room")
-        tiles = next((kind[6:].split(",") for kind in self.wrong if kind.startswith("tiles:")), [])
+        tiles = next((kind[6:].split(",") for kind in self.wrong if kind.startswith("tiles:")), None)
+        if tiles is None:
+            numbers = {record["texture"] for record in self.record["objects"] if record.get("texture")}
+            tiles = [f"set{number}" for number in sorted(numbers)]
         extra = {f"base_color.{tile}": f"out/base_color.{tile}.png" for tile in tiles}
         for number, file in enumerate(extra.values()):
             path = self.folder / file

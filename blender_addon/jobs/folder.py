@@ -46,7 +46,7 @@ MAX_JSON_BYTES = 16 * 1024**2
 
 
 def owner_file(tile: str) -> str:
-    """Where in a job's folder the map of owners of a texture is: of a UDIM tile, or the only one ("")."""
+    """Where in a job's folder the map of owners of a texture is, by its name: that of a UDIM tile ..., or "" for the only one."""
     return f"{OUTPUTS}/{of_tile('owner', tile)}.png"
 
 

@@ -16,14 +16,14 @@ from .arrays import MeshArrays, same_array
 from .errors import JobError, SettingsError
 from .schema import is_text
 from .settings import SETTINGS, resolve
-from .uv_tiles import is_tile
+from .uv_tiles import place_of
 
 MAX_CAMERAS = 256
 MAX_OBJECTS = 10_000
 MAX_NAME = 500
 MAX_TEXT = 2000
 INPUT_KINDS = ("base_color", "region", "style")
-TILED_KINDS = ("base_color", "region")  # there may be one for each UDIM tile: base_color.1001
+TILED_KINDS = ("base_color", "region")  # there may be one for each texture: base_color.1001, base_color.set1
 
 _ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
 
@@ -88,7 +88,8 @@ class Job:
     are pictures by kind, as paths inside the job's folder: `base_color` is the texture the objects have,
     square, as the artist sees it (sRGB, 8 or 16 bits), `region` a mask of any size over the same UV square,
     white where the texture may change, `style` a copy of the picture that `style_image` names. Of UDIM tiles each has
-    its own: `base_color.1001`, `region.1001` and so on; those of the textures have one size.
+    its own: `base_color.1001`, `region.1001` and so on; those of the textures have one size. So has each set, where an
+    object's record says that it has a texture of its own ("texture": 1, ...): `base_color.set1`, `region.set2.1001`.
     """
 
     id: str
@@ -119,13 +120,16 @@ class Job:
             raise JobError("The job's inputs are no record of paths.")
         for kind in self.inputs:
             name, dot, tile = kind.partition(".")
-            if not (is_tile(tile) and name in TILED_KINDS if dot else kind in INPUT_KINDS):
+            if not (tile and place_of(tile) and name in TILED_KINDS if dot else kind in INPUT_KINDS):
                 raise JobError(f"The job has an input {ascii(kind)[:60]}; known are {', '.join(INPUT_KINDS)}, and "
                                f"{' and '.join(TILED_KINDS)} of a UDIM tile, such as {of_tile('base_color', '1001')}.")
 
 
 def of_tile(kind: str, tile: str) -> str:
-    """The name of a picture that a job has for each texture: `base_color`, or `base_color.1001` of a UDIM tile."""
+    """The name of a picture that a job has for each texture: `base_color`, or `base_color.1001` of a UDIM tile.
+
+    tile: a texture's name, as `uv_tiles.in_set` makes it.
+    """
     return f"{kind}.{tile}" if tile else kind
 
 

@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which textures a UV map asks for, and which face belongs to which: one, or one for each UDIM tile."""
+"""Which textures a UV map asks for, and which face belongs to which: one, or one for each UDIM tile.
+
+Several objects may have a set of textures each: "set1" is the plain texture of the first, "set2.1001" a tile of the
+second.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +18,12 @@ SLACK = 1e-4  # UVs this little across a tile's border are on it
 MOST = 64     # textures in one job
 FIRST, LAST = 1001, 2000  # UDIM's numbers: ten tiles in a row, a hundred rows
 _AT_ONCE = 1 << 20  # faces whose corners are held in floating point
+_NAME = re.compile(r"(?:set([1-9][0-9]?)(?:\.([0-9]{4}))?|([0-9]{4}))?")
 
 
 @dataclass(frozen=True)
 class Textures:
-    """What is to be painted. `names` has "" for a plain texture, "1001" ... for UDIM tiles.
+    """What is to be painted. `names` has "" for a plain texture, "1001" ... for UDIM tiles; of sets see `in_set`.
 
     `cell` i64[F] is the texture of each face as an index of `names`, -1 for faces that are not painted. `home` is UDIM's
     number of the tile in which all painted faces lie; None where they lie in several, or in one that UDIM has not.
@@ -48,6 +54,47 @@ def number_of(u: int, v: int) -> int:
 def is_tile(text: str) -> bool:
     """Whether it is the number of a UDIM tile."""
     return text.isascii() and text.isdigit() and len(text) == 4 and FIRST <= int(text) <= LAST
+
+
+def in_set(number: int, name: str) -> str:
+    """A texture's name, "" or a tile's, as that of a set: "set2", "set2.1001"; 0: there are no sets."""
+    if not number:
+        return name
+    return f"set{number}.{name}" if name else f"set{number}"
+
+
+def place_of(name: str) -> tuple[int, int] | None:
+    """(set, UDIM tile) that a texture's name says, 0 for none; None for what is no such name."""
+    found = _NAME.fullmatch(name)
+    if found is None:
+        return None
+    number, tile = int(found[1] or 0), found[2] or found[3] or ""
+    return None if number > MOST or (tile and not is_tile(tile)) else (number, int(tile or 0))
+
+
+def check_count(count: int) -> None:
+    """Refuse more textures than a job may have. Raises MeshError."""
+    if count > MOST:
+        raise MeshError(f"The objects would get {count} textures; at most {MOST} can be painted in one job.",
+                        "Choose fewer objects, or give some of them one layout (UV > Pack Islands).")  # fmt: skip
+
+
+def sets_of(tile: np.ndarray, number: np.ndarray, mode: str = "auto", painted: np.ndarray | None = None) -> Textures:
+    """The textures for faces in these tiles i64[F,2] that are of these sets i64[F], from 1; each set is as in `textures_of`.
+
+    Raises MeshError as that does, and for more than 64 textures in all sets.
+    """
+    painted = np.ones(len(tile), bool) if painted is None else painted
+    cell, names = np.full(len(tile), -1, np.int64), []
+    for one in np.unique(number[painted]).tolist():
+        rows = np.flatnonzero((number == one) & painted)
+        own = textures_of(tile[rows], mode)
+        cell[rows] = own.cell + len(names)
+        names += [in_set(one, name) for name in own.names]
+    if not names:
+        return textures_of(tile, mode, painted)  # which says that nothing is painted
+    check_count(len(names))
+    return Textures(tuple(names), cell)
 
 
 def textures_of(tile: np.ndarray, mode: str = "auto", painted: np.ndarray | None = None) -> Textures:

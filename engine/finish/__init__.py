@@ -60,19 +60,29 @@ def complete(mesh: Mesh, sheets: Sequence[Sheet], padding: int = 16) -> float:
 
 
 def fill_sheets(sheets: Sequence[Sheet]) -> None:
-    """Give a colour to the texels that no view sees, from the surface around them on whichever sheet it is."""
+    """Give a colour to the texels that no view sees, from the surface around them on whichever sheet it is.
+
+    Objects with textures of their own are not coloured by each other, unless nothing at all is known of one.
+    """
+    for number in dict.fromkeys(sheet.window.number for sheet in sheets):
+        own = [sheet for sheet in sheets if sheet.window.number == number]
+        _fill(own, own if any((sheet.owner >= 0).any() for sheet in own) else sheets)
+
+
+def _fill(sheets: Sequence[Sheet], around: Sequence[Sheet]) -> None:
+    """`fill_sheets` of those of one object, from what is known of `around`."""
     lost = [bool(((sheet.uv.ids != -1) & (sheet.owner < 0)).any()) for sheet in sheets]
     if not any(lost):
         return
     corners = sheets[0].mesh.positions[sheets[0].mesh.triangles].reshape(-1, 3)
 
     def parts():
-        for sheet in sheets:
+        for sheet in around:
             for texels in sheet.parts():
                 colour = sheet.image.reshape(-1, 3)[texels.index]
                 yield texels.position, texels.normal, colour, sheet.owner.reshape(-1)[texels.index] >= 0
 
-    texels = sum(int(np.count_nonzero(sheet.uv.ids != -1)) for sheet in sheets)
+    texels = sum(int(np.count_nonzero(sheet.uv.ids != -1)) for sheet in around)
     filler = Filler.of(parts(), corners.min(0), corners.max(0), 1 + texels // ENOUGH)
     for sheet in (sheet for sheet, some in zip(sheets, lost, strict=True) if some):
         for texels in sheet.parts():

@@ -261,16 +261,16 @@ def test_whole_charts_in_another_tile_get_a_plain_texture():
     np.testing.assert_array_equal(obj.data.uv_layers[0].uv[0].vector, np.float32([-1.9, 5.1]))
 
 
-def test_objects_in_different_tiles_are_one_job_and_in_the_same_tile_are_refused(unchanged):
+def test_objects_in_different_tiles_share_a_texture_and_in_the_same_tile_cannot(unchanged):
     one, other = wall((1, 0), name="A"), wall((0, 1), name="B")
     wall((0, 1), name="C")
     assert exported(one, other).remarks == ["2 UDIM tiles: 1002, 1011."]
     assert generate(objects="A, B") == {"FINISHED"}
     assert shown(one).image == shown(other).image and shown(one).image.source == "TILED"
     with unchanged("'C' uses the same part of tile 1011 as 'A' or 'B'"):
-        generate(objects="A, B, C")
+        generate(objects="A, B, C", atlas="one")
     with unchanged("'B' uses the same part of the UV square as 'A'"):
-        generate(objects="A, B", uv_tiles="repeat")
+        generate(objects="A, B", uv_tiles="repeat", atlas="one")
 
 
 @pytest.mark.parametrize(("quads", "options", "words"), [

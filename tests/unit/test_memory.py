@@ -9,7 +9,7 @@ from torch import nn
 
 from blender_addon.jobs.errors import DeviceError, OutOfMemory
 from engine.denoiser import from_epsilon
-from engine.memory import Plan, plan_model, plan_views
+from engine.memory import Plan, check_textures, plan_model, plan_views
 from engine.models.bound import Batch, BoundDenoiser, BoundNetwork, TextGuidance
 from engine.models.depot import Depot
 from engine.schedule import Level
@@ -41,6 +41,28 @@ def test_half_of_the_free_memory_is_for_views():
     assert plan_views(GIB, 8, 9 * GIB) == 4
     assert plan_views(GIB, 3, 9 * GIB) == 3
     assert plan_views(100 * GIB, 8, GIB) == 1
+
+
+def test_textures_that_main_memory_cannot_hold_are_refused_before_they_are_made():
+    """Ten of 4096^2 texels are 168 million: 24 bytes each from nothing, 150 changed; and 36 for the one at work."""
+    assert 10 * 4096**2 * 24 + 4096**2 * 36 < 0.9 * 5 * GIB < 10 * 4096**2 * 150
+    check_textures(10, 4096, False, 5 * GIB)
+    with pytest.raises(OutOfMemory, match=r"10 textures of 4096 px take about 24\.0 GB .* to change, and 5\.0 GB are free") as caught:
+        check_textures(10, 4096, True, 5 * GIB)
+    assert "smaller texture size" in caught.value.action and caught.value.exit_code == 6
+    with pytest.raises(OutOfMemory, match="A texture of 8192 px takes about 3.8 GB .* to paint"):
+        check_textures(1, 8192, False, 4 * GIB)
+
+
+def test_a_job_asks_before_it_begins(tmp_path, monkeypatch):
+    from blender_addon.jobs.folder import write_job
+    from engine import opening
+    from tests.unit.test_run import sphere_job
+
+    monkeypatch.setattr(opening, "free_memory", lambda device: GIB)
+    folder = write_job(tmp_path, sphere_job("a model that is not looked for", texture_size=8192))
+    with pytest.raises(OutOfMemory, match="8192 px"):
+        opening.open_job(folder, None, None, None)
 
 
 class Networks:

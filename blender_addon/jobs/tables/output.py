@@ -65,6 +65,20 @@ TABLE = (
         ),
     ),
     Setting(
+        "atlas",
+        str,
+        "auto",
+        "How many textures several objects get.",
+        "Textures",
+        "Output",
+        choices=("auto", "one", "each"),
+        choice_help=(
+            "One for all objects if their UVs lie side by side, else one for each",
+            "One for all objects, whose UVs must not overlap",
+            "One for each object",
+        ),
+    ),
+    Setting(
         "uv_map",
         str,
         "",
