@@ -4,6 +4,7 @@
 import re
 
 import bpy
+from mathutils import Vector
 
 from . import client, current, estimates, history, material, model_panel, properties, scene, session, setup, slots
 from . import thumbnails, tile_count, uv
@@ -12,6 +13,8 @@ from .jobs.folder import PREVIEW_FILE
 from .jobs.rigs import views_on
 from .rows import text_lines
 from .translation import shown
+
+_LOOKED_AT = 64  # objects whose places are looked at in every redraw; of more, some are far apart
 
 
 def engine_usable() -> bool:
@@ -246,7 +249,22 @@ def _remarks(objects, plan: dict) -> list[str]:
             remarks.append(f"The scale of '{obj.name}' is negative; faces are turned outwards.")
         if len(obj.material_slots) > 1:
             remarks.append(slots.words(obj, wanted))
+    if _scattered(objects):
+        remarks.append("Each object is small in the views, which show all of them; one by one they get finer detail.")
     return remarks
+
+
+def _scattered(objects) -> bool:
+    """Whether the largest of several objects takes less than half of the length that the views must show."""
+    if len(objects) < 2 or len(objects) > _LOOKED_AT:
+        return len(objects) > 1
+    boxes = [[obj.matrix_world @ Vector(corner) for corner in obj.bound_box] for obj in objects]
+    return max(map(_extent, boxes)) < 0.5 * _extent([corner for box in boxes for corner in box])
+
+
+def _extent(corners) -> float:
+    """The longest side of the box around the corners."""
+    return max(max(corner[axis] for corner in corners) - min(corner[axis] for corner in corners) for axis in range(3))
 
 
 def _draw_progress(layout, run) -> None:

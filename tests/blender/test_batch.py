@@ -183,3 +183,9 @@ def test_cameras_that_cannot_be(cube, tmp_path, capsys):
     assert cameras(tmp_path, "--rig", "box", "--views", "27")[0] == 2 and "26 directions" in capsys.readouterr().err
     assert cameras(tmp_path, "--rig", "scene", "--save", str(tmp_path / "x.blend"))[0] == 4
     assert not (tmp_path / "x.blend").exists()
+
+
+def test_cameras_read_their_own_settings_and_not_the_panels(cube, tmp_path, capsys):
+    bpy.context.scene.tweed.slots = "Material"
+    assert cameras(tmp_path, "--slots", "Nothing")[0] == 2 and "no material 'Nothing'" in capsys.readouterr().err
+    assert cameras(tmp_path, "--uv-map", "Nothing")[0] != 0

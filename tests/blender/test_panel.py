@@ -235,3 +235,14 @@ def test_a_number_that_stands_for_something_else_says_so(cube, draw):
     assert said() == {"turntable": "off", "save_to": "Packed into the .blend, which"}
     bpy.context.scene.tweed.turntable, bpy.context.scene.tweed.preview_every = 24, 0
     assert said().items() > {"preview_every": "off"}.items() and "turntable" not in said()
+
+
+def test_objects_far_apart_are_better_painted_one_by_one(panel, draw, cube):
+    """Two cubes of 2 m: touching, each takes half of what the views show; 6 m apart, a quarter."""
+    bpy.ops.mesh.primitive_cube_add(location=(2, 0, 0))
+    other = bpy.context.object
+    cube.select_set(True)
+    assert "one by one they get finer detail" not in texts(draw(panel))
+    other.location.x = 6
+    bpy.context.view_layer.update()
+    assert "one by one they get finer detail" in " ".join(texts(draw(panel)).split())
